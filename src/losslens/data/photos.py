@@ -1,0 +1,116 @@
+"""Square crops of the color photographs that ship inside scikit-image and scikit-learn: nothing is downloaded."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from losslens.data.source import Images, Source
+
+# By package and path. Free to use: NASA (astronaut, rocket, hubble_deep_field), CC0 (chelsea, coffee, retina), free of
+# known restrictions (ihc), CC BY 2.0 (china.jpg by Roy Chan, flower.jpg by dany13).
+PHOTOGRAPHS = (
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/chelsea.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/hubble_deep_field.jpg"),
+    ("skimage", "data/ihc.png"),
+    ("skimage", "data/retina.jpg"),
+    ("skimage", "data/rocket.jpg"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+)
+
+
+@dataclass(kw_only=True)
+class Photos(Source):
+    """Crops of nine photographs; training and validation crops come from disjoint regions of each photograph.
+
+    A strip across each photograph, at a place that `seed` picks, is for validation and the rest for training. Regions are
+    resized on their own, so that not a pixel of one enters the other, and crops of both are cut at the same scales.
+
+    Args:
+        image_size: side of the crops in pixels.
+        train_size: number of training crops, over all photographs.
+        val_size: number of validation crops, over all photographs.
+        val_fraction: share of each photograph that is for validation, at most 1/2.
+    """
+
+    image_size: int
+    train_size: int
+    val_size: int
+    val_fraction: float
+
+    def decode(self) -> Images:
+        """Cut all crops; the first ones belong to the first photograph, and so on."""
+        if not 0 < self.val_fraction <= 0.5:
+            raise ValueError(f"val_fraction {self.val_fraction} is not above 0 and up to 0.5: try data.val_fraction=0.2")
+        if min(self.train_size, self.val_size) < len(PHOTOGRAPHS):
+            raise ValueError(
+                f"train_size {self.train_size} and val_size {self.val_size} must be at least {len(PHOTOGRAPHS)}, "
+                "one crop from every photograph"
+            )
+        places, crops = (np.random.default_rng([self.seed, stream]) for stream in range(2))
+        with ThreadPoolExecutor() as pool:
+            photographs = list(pool.map(_open, PHOTOGRAPHS))
+        train, val = [], []
+        num_train, num_val = (_shares(size, len(photographs)) for size in (self.train_size, self.val_size))
+        for index, photograph in enumerate(photographs):
+            train_regions, val_region = _regions(photograph, self.val_fraction, places)
+            largest = min(side for region in (*train_regions, val_region) for side in region.size)
+            for region, count in zip(train_regions, _shares(num_train[index], len(train_regions)), strict=True):
+                train.append(_crops(region, self.image_size, largest, count, crops))
+            val.append(_crops(val_region, self.image_size, largest, num_val[index], crops))
+        return Images(train=torch.cat(train), val=torch.cat(val))
+
+
+def _open(photograph: tuple[str, str]) -> Image.Image:
+    package, path = photograph
+    spec = find_spec(package)  # the package itself is not imported: that takes a second
+    if spec is None or spec.origin is None:
+        raise ValueError(f"package {package}, whose photographs are the default data, is missing: pip install losslens")
+    return Image.open(Path(spec.origin).parent / path).convert("RGB")
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
+
+
+def _regions(
+    photograph: Image.Image, val_fraction: float, rng: np.random.Generator
+) -> tuple[list[Image.Image], Image.Image]:
+    """Cut a photograph across its longer axis into one or two training regions and a strip for validation.
+
+    The strip stands in one of the places that leave either nothing or a region as wide as itself on each side; inner
+    places are preferred, since the subject of a photograph is rarely at its edge.
+    """
+    length = max(photograph.size)
+    strip = round(length * val_fraction)
+    places = range(length // strip)
+    start = strip * int(rng.choice(places[1:-1] or places))
+    cuts = [0, start, start + strip, length]
+    if photograph.width == length:
+        boxes = [(begin, 0, end, photograph.height) for begin, end in pairwise(cuts)]
+    else:
+        boxes = [(0, begin, photograph.width, end) for begin, end in pairwise(cuts)]
+    before, val, after = (photograph.crop(box) for box in boxes)
+    return [region for region in (before, after) if min(region.size) >= strip // 2], val
+
+
+def _crops(region: Image.Image, size: int, largest: int, count: int, rng: np.random.Generator) -> Tensor:
+    """Cut `count` squares that span from `size` to `largest` pixels of the original, at four scales."""
+    scales = size / np.geomspace(min(size, largest), largest, 4)
+    crops = []
+    for scale, share in zip(scales, _shares(count, len(scales)), strict=True):
+        width, height = (max(size, round(side * scale)) for side in region.size)
+        pixels = np.asarray(region.resize((width, height), Image.Resampling.LANCZOS))
+        for _ in range(share):
+            left, top = rng.integers(width - size + 1), rng.integers(height - size + 1)
+            crops.append(pixels[top : top + size, left : left + size])
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

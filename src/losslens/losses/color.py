@@ -1,0 +1,36 @@
+"""Every color constant, once, with its standard. All apply to gamma-encoded R'G'B' in [0, 1]."""
+
+Direction = tuple[float, float, float]
+
+# Luma weights: ITU-R BT.601-7, 2.5.1 (JPEG, Pillow's "L") and ITU-R BT.709-6, 3.2 (HDTV).
+LUMA_601: Direction = (0.299, 0.587, 0.114)
+LUMA_709: Direction = (0.2126, 0.7152, 0.0722)
+
+
+def color_difference(luma: Direction, channel: int) -> Direction:
+    """Weights of `(channel - luma)` scaled to the range [-0.5, 0.5].
+
+    Args:
+        luma: weights of red, green and blue in luma; they sum to 1.
+        channel: 2 gives Cb, 0 gives Cr (ITU-R BT.601-7, 2.5.2).
+
+    Returns:
+        Three weights that sum to 0.
+    """
+    scale = 2 * (1 - luma[channel])
+    red, green, blue = ((float(index == channel) - weight) / scale for index, weight in enumerate(luma))
+    return red, green, blue
+
+
+CB_601 = color_difference(LUMA_601, 2)
+CR_601 = color_difference(LUMA_601, 0)
+
+# The linear color directions in which every variant is measured, whatever its loss.
+COLOR_DIRECTIONS: dict[str, Direction] = {
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "luma": LUMA_601,
+    "cb": CB_601,
+    "cr": CR_601,
+}

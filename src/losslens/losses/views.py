@@ -1,0 +1,70 @@
+"""What a loss looks at: modules from images to features."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losslens.losses.color import LUMA_601, LUMA_709, Direction
+
+
+class LinearView(nn.Module):
+    """Two images are equal when their projections `P` onto color directions are equal at every pixel.
+
+    Formula: `features[k] = sum_c P[k, c] * images[c]`, pixel by pixel, on gamma-encoded values.
+    Images `(N, 3, H, W)` give features `(N, K, H, W)` of the same dtype and device.
+    Blind to every change along the null space of `P`, which has `3 - rank(P)` dimensions.
+
+    Args:
+        weights: `P`, K rows of 3 finite numbers.
+
+    Raises:
+        ValueError: if `weights` is not a K x 3 table of finite numbers.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        rows = [[float(weight) for weight in row] for row in weights]
+        if not rows or any(len(row) != 3 for row in rows):
+            raise ValueError(f"weights {rows} is not a table of K rows of 3 numbers: give a row [red, green, blue] each")
+        table = torch.tensor(rows)
+        if not table.isfinite().all():
+            raise ValueError(f"weights {rows} has entries that are not finite: use numbers")
+        self.register_buffer("weights", table, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Project `(N, 3, H, W)` to `(N, K, H, W)`."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
+        return F.conv2d(images, self.weights.to(images)[:, :, None, None])
+
+    def sees(self, direction: Direction) -> bool:
+        """Whether the features determine the image along `direction`, a vector in RGB."""
+        rows = self.weights.double().cpu()
+        extended = torch.cat([rows, torch.tensor([direction], dtype=rows.dtype)])
+        # The weights are stored in float32, so a direction that is a combination of them is one up to 1e-7.
+        rank = torch.linalg.matrix_rank(rows, rtol=1e-5)
+        return bool(torch.linalg.matrix_rank(extended, rtol=1e-5) == rank)
+
+
+class Luma(LinearView):
+    """Two images are equal when their luma is equal.
+
+    Formula: `Y' = w_r R' + w_g G' + w_b B'` on gamma-encoded values; `(N, 3, H, W)` gives `(N, 1, H, W)`.
+    Blind to both color directions at equal luma.
+
+    Args:
+        standard: 601 (ITU-R BT.601-7, 2.5.1: JPEG, Pillow's "L") or 709 (ITU-R BT.709-6, 3.2: HDTV).
+
+    Raises:
+        ValueError: for any other standard.
+    """
+
+    def __init__(self, standard: int = 601) -> None:
+        weights = {601: LUMA_601, 709: LUMA_709}
+        if standard not in weights:
+            raise ValueError(f"luma standard {standard} is unknown: use 601 or 709")
+        super().__init__([weights[standard]])

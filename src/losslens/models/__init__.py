@@ -1,0 +1,5 @@
+"""Autoencoders: anything with `encode` and `decode`."""
+
+from losslens.models.autoencoder import Autoencoder
+
+__all__ = ["Autoencoder"]

@@ -1,0 +1,37 @@
+"""Errors as one line that says what to do; the traceback for those who ask for it with HYDRA_FULL_ERROR=1."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line and exit code 1 on any error inside."""
+    # So Hydra raises its own errors, of composing configurations for instance, instead of printing several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except Exception as error:
+        if TRACEBACK_WANTED:
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException) -> str:
+    """Say what an error says, on one line.
+
+    Hydra's message on an unknown choice lists the choices and then all folders of configurations, which are left out. An
+    error inside an interpolation is told by itself.
+    """
+    while "raised while resolving interpolation" in str(error) and error.__cause__:
+        error = error.__cause__
+    text = " ".join(str(error).partition("Config search path:")[0].split())
+    if not text or not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega")):
+        text = f"{type(error).__name__}: {text}"
+    return text

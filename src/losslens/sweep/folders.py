@@ -1,0 +1,85 @@
+"""Where runs are written, and what stands beside their results: status, configuration, environment."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from losslens.files import write_json
+from losslens.sweep.names import folder_name, job_values
+
+PACKAGES = ("losslens", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "tensorboard", "numpy", "pillow")
+
+
+def register_resolvers() -> None:
+    """Give configurations `${claim:PATH}`, a new folder, and `${variant_name:}`, the name of a single run."""
+    OmegaConf.register_new_resolver("claim", lambda path: str(claim(Path(path))), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("variant_name", _variant_name, replace=True)
+
+
+def claim(path: Path) -> Path:
+    """Make a new folder; if another run took the name in the same second, number it.
+
+    Raises:
+        ValueError: if the folder cannot be made.
+    """
+    candidate, number = path, 2
+    while True:
+        try:
+            candidate.parent.mkdir(parents=True, exist_ok=True)
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            if not candidate.is_dir():
+                raise cannot_write(candidate, "a file of that name is in the way") from None
+            candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        except OSError as error:
+            raise cannot_write(candidate, error.strerror or str(error)) from error
+
+
+def cannot_write(path: Path, reason: str) -> ValueError:
+    """Make the error that says how to write elsewhere."""
+    return ValueError(
+        f"cannot write {path} ({reason}): choose another folder with hydra.run.dir=FOLDER, for a sweep hydra.sweep.dir=FOLDER"
+    )
+
+
+def write_status(folder: Path, state: str, reason: str | None = None) -> None:
+    """Write `status.json`: pending, running, done, or failed with the reason."""
+    write_json(folder / "status.json", {"status": state, "reason": reason})
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Describe what a run depends on besides its configuration."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "cpu_count": os.cpu_count(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changes": bool(_git("status", "--porcelain")),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the folder of this code; nothing where there is no git or no repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _variant_name() -> str:
+    hydra = HydraConfig.get()
+    return folder_name({"loss": job_values(hydra.overrides.task, hydra.runtime.choices)["loss"]})

@@ -1,0 +1,61 @@
+"""Names of variants: readable, unique within a sweep, safe as folders and as TensorBoard runs."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_LENGTH = 120  # file systems allow 255 bytes; paths on Windows 260 characters in all
+
+
+def varied_values(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keep of each job's values what differs between the jobs; the loss if nothing does.
+
+    Args:
+        jobs: for each job, values by configuration key, as `job_values` makes them.
+    """
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    varied = [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1] or ["loss"]
+    return [{key: job[key] for key in varied if key in job} for job in jobs]
+
+
+def job_values(overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str, str]:
+    """Read a job's values from its overrides; all that decides which loss it is becomes one readable `loss`.
+
+    Args:
+        overrides: of the task, for instance `["loss=luma", "seed=1"]`.
+        choices: Hydra's `runtime.choices`.
+    """
+    given = dict(override.lstrip("+").partition("=")[::2] for override in overrides if not override.startswith("~"))
+    given.pop("loss", None)
+    target = given.pop("loss._target_", None)
+    halves = [given.pop(f"loss/{half}", None) for half in ("view", "distance")]
+    if target:
+        loss = target.rpartition(".")[2]
+    elif any(halves):
+        loss = f"{choices['loss/view']}-{choices['loss/distance']}"
+    else:
+        loss = str(choices["loss"])
+    return {"loss": loss, **{key.removeprefix("loss."): value for key, value in given.items()}}
+
+
+def folder_name(values: Mapping[str, Any]) -> str:
+    """Write values as a folder name, for instance `loss=luma,seed=1`; shortened with a hash if it would be too long."""
+    name = ",".join(f"{key}={value}" for key, value in values.items())
+    safe = re.sub(r"[^\w=,.+-]+", "-", name, flags=re.ASCII).strip("-.")
+    if len(safe) > MAX_LENGTH:
+        safe = f"{safe[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return safe or "variant"
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Number names that occur again, also where only upper and lower case differ."""
+    result: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        candidate, number = name, 2
+        while candidate.casefold() in taken:
+            candidate, number = f"{name}-{number}", number + 1
+        taken.add(candidate.casefold())
+        result.append(candidate)
+    return result

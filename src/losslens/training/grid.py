@@ -1,0 +1,110 @@
+"""Fixed originals above their reconstructions: never rescaled, only clamped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from losslens.files import write
+from losslens.training.logger import RunLogger
+
+# TensorBoard keeps ten pictures of a tag by default and drops others at random: the untrained network's, eight, the last.
+MAX_GRIDS_BETWEEN = 8
+
+
+class ImageGrid(L.Callback):
+    """Set fixed originals above their reconstructions: `grid.png` at every validation, and some of them in TensorBoard.
+
+    Args:
+        images: float `(N, 3, H, W)` in [0, 1], the same for every variant.
+        folder: of the variant.
+    """
+
+    def __init__(self, images: Tensor, folder: Path) -> None:
+        self.images = images
+        self.folder = folder
+        self.reconstructions = images
+        self._num_validations = 0
+        self._logged_step = -1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show what the untrained network makes of the images."""
+        pl_module.eval()
+        with torch.no_grad():
+            self._render(trainer, pl_module)
+        pl_module.train()
+        self._log(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Render, and log where the choice of steps says so."""
+        self._render(trainer, pl_module)
+        self._num_validations += 1
+        if self._num_validations in logged_validations(_planned_validations(trainer)):
+            self._log(trainer)
+
+    def finish(self, trainer: L.Trainer) -> None:
+        """Log the last grid if it is not logged yet."""
+        self._log(trainer)
+
+    def _render(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        images = self.images.to(pl_module.device)
+        self.reconstructions = pl_module(images).clamp(0, 1).cpu()
+        self._picture = grid([self.images, self.reconstructions])
+        write(self.folder / "grid.png", lambda path: to_pil(self._picture).save(path, format="PNG"))
+        self._step = trainer.global_step
+
+    def _log(self, trainer: L.Trainer) -> None:
+        if self._step == self._logged_step:
+            return
+        self._logged_step = self._step
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.experiment.add_image("originals above reconstructions", self._picture, self._step)
+
+
+def logged_validations(planned: int | None) -> set[int]:
+    """Choose the validations, counted from 1, whose grids are logged besides the first and the last picture.
+
+    Args:
+        planned: how many validations there will be; None if nobody knows.
+
+    Returns:
+        All if they are few, else `MAX_GRIDS_BETWEEN` evenly spaced, or powers of two for an unknown number.
+    """
+    if planned is None:
+        return {2**power for power in range(MAX_GRIDS_BETWEEN)}
+    if planned <= MAX_GRIDS_BETWEEN + 1:
+        return set(range(1, planned + 1))
+    return {round(index * planned / (MAX_GRIDS_BETWEEN + 1)) for index in range(1, MAX_GRIDS_BETWEEN + 1)}
+
+
+def _planned_validations(trainer: L.Trainer) -> int | None:
+    every = trainer.check_val_every_n_epoch
+    if every is None or trainer.val_check_batch != trainer.num_training_batches or trainer.num_training_batches == 0:
+        return None
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        return None
+    epochs = -(-int(steps) * trainer.accumulate_grad_batches // int(trainer.num_training_batches))
+    return int(epochs) // every
+
+
+def grid(rows: Sequence[Tensor]) -> Tensor:
+    """Set images in rows, the same image in the same column.
+
+    Args:
+        rows: float images `(N, 3, H, W)`, of equal shapes.
+
+    Returns:
+        Float `(3, height, width)` in [0, 1], pixel by pixel.
+    """
+    return make_grid(torch.cat([row.clamp(0, 1) for row in rows]), nrow=len(rows[0]), padding=2, pad_value=1.0)
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """Make a Pillow image of a float picture `(3, height, width)` in [0, 1]."""
+    return Image.fromarray((picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())

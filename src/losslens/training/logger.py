@@ -1,0 +1,42 @@
+"""TensorBoard for a variant: one run, named by its folder, with its row in the HParams tab."""
+
+from pathlib import Path
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+# Lightning's `log_hyperparams` and torch's `add_hparams` bring a made-up metric and a nested run of its own.
+HParam = bool | int | float | str
+
+
+class RunLogger(TensorBoardLogger):
+    """Write events into the variant's folder itself.
+
+    Args:
+        folder: of the variant.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="", default_hp_metric=False)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush events; the configuration is in `config.yaml`, so there is no `hparams.yaml`."""
+        self.experiment.flush()
+
+    def open_session(self, values: dict[str, HParam], metrics: list[str]) -> None:
+        """Announce the variant in the HParams tab: its values, and the tags under which its metrics will come."""
+        experiment, start, _ = hparams(values, dict.fromkeys(metrics, 0.0))
+        for summary in (experiment, start):
+            self.experiment._get_file_writer().add_summary(summary)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush only: the Trainer calls this after fitting, but the last picture is still to come, into the same file."""
+        self.experiment.flush()
+
+    def close_session(self) -> None:
+        """Mark the variant as finished in the HParams tab, and close the file."""
+        self.experiment._get_file_writer().add_summary(hparams({}, {})[2])
+        self.experiment.close()

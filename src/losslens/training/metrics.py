@@ -1,0 +1,83 @@
+"""What every variant is measured by, whatever its loss: errors along color directions, PSNR, SSIM, color rank."""
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+from losslens.losses.color import COLOR_DIRECTIONS, Direction
+from losslens.losses.views import LinearView
+
+METRICS = ("loss", *COLOR_DIRECTIONS, "psnr", "ssim", "color_rank")  # names, in the order in which they are shown
+SSIM_WINDOW = 11  # Wang et al. 2004; images smaller than that get the largest odd window that fits
+
+
+class DirectionError(MeanAbsoluteError):
+    """Mean absolute error along one color direction, of float images `(N, 3, H, W)`."""
+
+    def __init__(self, direction: Direction) -> None:
+        super().__init__()
+        self.view = LinearView([direction])
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of reconstructions and originals."""
+        super().update(self.view(preds), self.view(target))
+
+
+class ColorRank(Metric):
+    """In how many dimensions of RGB the reconstructions' pixels spread: 1 is one line of colors, 3 the full space.
+
+    The participation ratio `tr(C)^2 / tr(C^2)` of the 3x3 covariance `C` over all pixels; 0 if all pixels are equal.
+    Source: Gao et al. 2017, doi:10.1101/214262.
+    """
+
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+    products: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(3), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(3, 3), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of reconstructions `(N, 3, H, W)`; the originals do not matter."""
+        # Around mid-gray and averaged per batch, so that float32 keeps small covariances apart from large means.
+        pixels = preds.movedim(1, -1).reshape(-1, 3) - 0.5
+        self.count += len(preds)
+        self.total += pixels.mean(0) * len(preds)
+        self.products += pixels.T @ pixels / len(pixels) * len(preds)
+
+    def compute(self) -> Tensor:
+        """Return the participation ratio, in [1, 3] or 0."""
+        mean = self.total / self.count
+        covariance = self.products / self.count - mean.outer(mean)
+        squares = covariance.square().sum()
+        return torch.where(squares > 1e-12, covariance.trace().square() / squares.clamp(min=1e-12), 0.0)
+
+
+def reconstruction_metrics(image_side: int) -> MetricCollection:
+    """Make the metrics of reconstructions against originals, both float `(N, 3, H, W)`.
+
+    Args:
+        image_side: the smaller side of the images; bounds the window of SSIM.
+
+    Returns:
+        `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
+        `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images and channels; `color_rank`.
+    """
+    window = min(SSIM_WINDOW, image_side - 1 + image_side % 2)
+    return MetricCollection(
+        {
+            **{name: DirectionError(direction) for name, direction in COLOR_DIRECTIONS.items()},
+            "psnr": PeakSignalNoiseRatio(data_range=1.0),
+            "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, gaussian_kernel=False, kernel_size=window)
+            if window < SSIM_WINDOW
+            else StructuralSimilarityIndexMeasure(data_range=1.0),
+            "color_rank": ColorRank(),
+        },
+        prefix="val/",
+        compute_groups=False,
+    )

@@ -1,0 +1,125 @@
+"""An autoencoder and a loss as an ordinary LightningModule."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from losslens.training.build import build, build_loss
+from losslens.training.metrics import reconstruction_metrics
+
+Config = Mapping[str, Any]
+# The names under which torch's schedules ask for the number of steps.
+TOTAL_STEPS_ARGUMENTS = ("total_steps", "T_max", "total_iters")
+
+
+class LitAutoencoder(L.LightningModule):
+    """Train an autoencoder under a loss, in any Trainer; batches are images `(N, 3, H, W)` in [0, 1].
+
+    Every part is given as an object or as a configuration with `_target_`. Parts given as configurations are saved in
+    checkpoints, so that `LitAutoencoder.load_from_checkpoint(path, weights_only=True)` needs nothing else.
+
+    Args:
+        autoencoder: has `encode(images)` and `decode(code)`.
+        loss: module of `(input, target)`, reconstruction and original, to a scalar.
+        optimizer: makes the optimizer from the parameters. Give it no weight decay: decay would decide the colors
+            that the loss leaves free.
+        schedule: makes the learning rate schedule from the optimizer, stepped at every step; where it has an argument
+            `total_steps`, `T_max` or `total_iters` that is not set, it gets the number of steps. None: constant.
+
+    Raises:
+        ValueError: if the autoencoder has no `encode` or `decode`.
+    """
+
+    def __init__(
+        self,
+        autoencoder: nn.Module | Config,
+        loss: nn.Module | Config,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | Config = torch.optim.Adam,
+        schedule: Callable[..., Any] | Config | None = None,
+    ) -> None:
+        super().__init__()
+        parts = {"autoencoder": autoencoder, "loss": loss, "optimizer": optimizer, "schedule": schedule}
+        objects = [name for name, part in parts.items() if not isinstance(part, Mapping | None)]
+        self.save_hyperparameters(ignore=objects, logger=False)
+        self.autoencoder = build(autoencoder) if isinstance(autoencoder, Mapping) else autoencoder
+        self.loss = build_loss(loss) if isinstance(loss, Mapping) else loss
+        self.make_optimizer = build(optimizer) if isinstance(optimizer, Mapping) else optimizer
+        self.make_schedule = build(schedule) if isinstance(schedule, Mapping) else schedule
+        for method in ("encode", "decode"):
+            if not callable(getattr(self.autoencoder, method, None)):
+                raise ValueError(
+                    f"autoencoder {type(self.autoencoder).__name__} has no method {method}: "
+                    "a model needs encode(images) and decode(code)"
+                )
+        self.val_metrics: nn.Module | None = None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images `(N, 3, H, W)` to codes."""
+        code: Tensor = self.autoencoder.encode(images)
+        return code
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct images `(N, 3, H, W)`, as float32 whatever the precision of training; not clamped."""
+        height, width = images.shape[-2:]
+        reconstructions: Tensor = self.autoencoder.decode(self.encode(images))[..., :height, :width]
+        return reconstructions.float()
+
+    def training_step(self, batch: Any) -> Tensor:
+        """Return the loss of a batch."""
+        images = _images(batch)
+        reconstructions = self(images)
+        with _full_precision(images):
+            loss: Tensor = self.loss(reconstructions, images)
+        self.log("train/loss", loss, batch_size=len(images))
+        self.log("lr", self.optimizers().optimizer.param_groups[0]["lr"], batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Any) -> None:
+        """Add a batch to the metrics."""
+        images = _images(batch)
+        if self.val_metrics is None:
+            self.val_metrics = reconstruction_metrics(min(images.shape[-2:])).to(self.device)
+        reconstructions = self(images)
+        with _full_precision(images):
+            self.log("val/loss", self.loss(reconstructions, images), batch_size=len(images))
+            self.val_metrics.update(reconstructions, images)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of all validation images."""
+        assert self.val_metrics is not None
+        self.log_dict(self.val_metrics.compute())
+        self.val_metrics.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer and its schedule."""
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_schedule is None:
+            return optimizer
+        schedule = self.make_schedule(optimizer, **self._total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _total_steps(self) -> dict[str, int]:
+        """Return the number of steps under the name by which the schedule asks for it, if it does."""
+        given = self.make_schedule.keywords if isinstance(self.make_schedule, partial) else {}
+        wanted = [name for name in inspect.signature(self.make_schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
+        wanted = [name for name in wanted[:1] if given.get(name) is None]
+        steps = self.trainer.estimated_stepping_batches
+        if wanted and steps == float("inf"):
+            raise ValueError("the schedule needs the number of steps, and training has no end: set trainer.max_epochs")
+        return {name: int(steps) for name in wanted}
+
+
+def _images(batch: Any) -> Tensor:
+    """Take the images of a batch that may be images alone or images with labels."""
+    return batch[0] if isinstance(batch, list | tuple) else batch
+
+
+def _full_precision(images: Tensor) -> torch.autocast:
+    """Compare images in float32 also where the network runs in bf16, whose steps are as coarse as 1/256."""
+    return torch.autocast(images.device.type, enabled=False)

@@ -1,0 +1,20 @@
+"""Train a variant, or with -m a sweep: python train.py -m loss=l1,luma,red,green,blue."""
+
+import hydra
+from omegaconf import DictConfig
+
+from losslens.sweep.errors import one_line_errors
+from losslens.sweep.folders import register_resolvers
+from losslens.sweep.start import start_run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> None:
+    """Train the variant that a configuration describes."""
+    start_run(config)
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    with one_line_errors():
+        main()
