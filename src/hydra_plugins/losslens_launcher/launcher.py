@@ -25,20 +25,19 @@ class ArrayLauncher(Launcher):
         Raises:
             ValueError: after all others are done, if a job failed.
         """
-        from losslens.sweep.start import start_sweep
+        from losslens.sweep.start import Job, start_sweep
 
         setup_globals()
-        returns = []
+        returns: list[JobReturn] = []
+        jobs: list[Job] = []
         for index, overrides in enumerate(job_overrides, start=initial_job_idx):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = index
-            task, hydra = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), config.hydra
-            returns.append(JobReturn(overrides=list(hydra.overrides.task), cfg=task, hydra_cfg=hydra))
-        outcomes = start_sweep(
-            [(job.cfg, list(job.overrides or ()), job.hydra_cfg.runtime.choices) for job in returns],
-            Path(self.config.hydra.sweep.dir),
-        )
+            task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            jobs.append((task, list(config.hydra.overrides.task), config.hydra.runtime.choices))
+            returns.append(JobReturn(overrides=jobs[-1][1], cfg=task, hydra_cfg=config))
+        outcomes = start_sweep(jobs, Path(self.config.hydra.sweep.dir))
         for job, metrics in zip(returns, outcomes, strict=True):
             job.status, job.return_value = JobStatus.COMPLETED, metrics
         return returns

@@ -51,9 +51,7 @@ class STL10(Source):
 
         if self.train_split not in ("train", "unlabeled"):
             raise ValueError(f"train_split {self.train_split!r} is unknown: use data.train_split=train or unlabeled")
-        train, val = (
-            _rgb(_load(datasets.STL10, self.root, split=split).data) for split in (self.train_split, "test")
-        )
+        train, val = (_rgb(_load(datasets.STL10, self.root, split=split).data) for split in (self.train_split, "test"))
         return Images(train=train, val=val)
 
 
@@ -64,7 +62,7 @@ def _rgb(pixels: object) -> Tensor:
 def _load(dataset: type["datasets.VisionDataset"], root: str | None, **part: object) -> "datasets.VisionDataset":
     folder = Path(root) if root else cache_folder() / dataset.__name__.lower()
     try:
-        return dataset(folder, download=True, **part)  # type: ignore[call-arg]
+        return dataset(folder, download=True, **part)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

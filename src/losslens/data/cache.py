@@ -27,7 +27,7 @@ def fingerprint(files: Iterable[Path], **settings: object) -> str:
 def load(name: str) -> dict[str, np.ndarray] | None:
     """Return the arrays stored under a name, or nothing if there are none or they are damaged."""
     try:
-        with np.load(cache_folder() / f"{name}.npz", allow_pickle=False) as stored:
+        with (cache_folder() / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, ValueError, EOFError, BadZipFile):
         return None

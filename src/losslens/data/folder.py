@@ -81,7 +81,7 @@ def _subfolder(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def _decode_files(files: list[Path], size: int) -> dict[str, np.ndarray]:
-    """Decode in threads (Pillow releases the interpreter lock), with a progress bar if that takes long enough to see."""
+    """Decode in threads (Pillow releases the interpreter lock), with a progress bar on a terminal."""
 
     def decode(file: Path) -> np.ndarray | None:
         try:

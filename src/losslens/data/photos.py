@@ -32,8 +32,8 @@ PHOTOGRAPHS = (
 class Photos(Source):
     """Crops of nine photographs; training and validation crops come from disjoint regions of each photograph.
 
-    A strip across each photograph, at a place that `seed` picks, is for validation and the rest for training. Regions are
-    resized on their own, so that not a pixel of one enters the other, and crops of both are cut at the same scales.
+    A strip across each photograph, at a place that `seed` picks, is for validation and the rest for training. Regions
+    are resized on their own, so that not a pixel of one enters the other; crops of both are cut at the same scales.
 
     Args:
         image_size: side of the crops in pixels.
@@ -50,24 +50,33 @@ class Photos(Source):
     def decode(self) -> Images:
         """Cut all crops; the first ones belong to the first photograph, and so on."""
         if not 0 < self.val_fraction <= 0.5:
-            raise ValueError(f"val_fraction {self.val_fraction} is not above 0 and up to 0.5: try data.val_fraction=0.2")
+            raise ValueError(
+                f"val_fraction {self.val_fraction} is not above 0 and up to 0.5: try data.val_fraction=0.2"
+            )
+        if self.image_size < 1:
+            raise ValueError(f"image_size {self.image_size} is not 1 or more: try data.image_size=64")
         if min(self.train_size, self.val_size) < len(PHOTOGRAPHS):
             raise ValueError(
                 f"train_size {self.train_size} and val_size {self.val_size} must be at least {len(PHOTOGRAPHS)}, "
                 "one crop from every photograph"
             )
-        places, crops = (np.random.default_rng([self.seed, stream]) for stream in range(2))
         with ThreadPoolExecutor() as pool:
-            photographs = list(pool.map(_open, PHOTOGRAPHS))
-        train, val = [], []
-        num_train, num_val = (_shares(size, len(photographs)) for size in (self.train_size, self.val_size))
-        for index, photograph in enumerate(photographs):
-            train_regions, val_region = _regions(photograph, self.val_fraction, places)
-            largest = min(side for region in (*train_regions, val_region) for side in region.size)
-            for region, count in zip(train_regions, _shares(num_train[index], len(train_regions)), strict=True):
-                train.append(_crops(region, self.image_size, largest, count, crops))
-            val.append(_crops(val_region, self.image_size, largest, num_val[index], crops))
-        return Images(train=torch.cat(train), val=torch.cat(val))
+            parts = list(pool.map(self._cut, range(len(PHOTOGRAPHS))))
+        return Images(train=torch.cat([part.train for part in parts]), val=torch.cat([part.val for part in parts]))
+
+    def _cut(self, index: int) -> Images:
+        """Cut the crops of one photograph; those for validation first, so that `train_size` does not change them."""
+        rng = np.random.default_rng([self.seed, index])
+        train_regions, val_region = _regions(_open(PHOTOGRAPHS[index]), self.val_fraction, rng)
+        largest = min(side for region in (*train_regions, val_region) for side in region.size)
+        num_train, num_val = (_shares(size, len(PHOTOGRAPHS))[index] for size in (self.train_size, self.val_size))
+        val = _crops(val_region, self.image_size, largest, num_val, rng)
+        counts = _shares(num_train, len(train_regions))
+        train = [
+            _crops(region, self.image_size, largest, count, rng)
+            for region, count in zip(train_regions, counts, strict=True)
+        ]
+        return Images(train=torch.cat(train), val=val)
 
 
 def _open(photograph: tuple[str, str]) -> Image.Image:
@@ -109,7 +118,7 @@ def _crops(region: Image.Image, size: int, largest: int, count: int, rng: np.ran
     crops = []
     for scale, share in zip(scales, _shares(count, len(scales)), strict=True):
         width, height = (max(size, round(side * scale)) for side in region.size)
-        pixels = np.asarray(region.resize((width, height), Image.Resampling.LANCZOS))
+        pixels = np.asarray(region.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3))
         for _ in range(share):
             left, top = rng.integers(width - size + 1), rng.integers(height - size + 1)
             crops.append(pixels[top : top + size, left : left + size])

@@ -12,7 +12,7 @@ def check_loss(loss: nn.Module, images: Tensor) -> None:
         images: originals, float `(N, 3, H, W)` in [0, 1]; their mirror images stand in for reconstructions.
 
     Raises:
-        ValueError: naming what is wrong and what to do, if the value is no scalar tensor, not finite, or has no gradient.
+        ValueError: naming what is wrong, if the value is no scalar tensor, is not finite, or has no gradient.
     """
     name = type(loss).__name__
     input = images.flip(-1).requires_grad_()

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from losslens.losses.color import LUMA_601, LUMA_709, Direction
 
+TOLERANCE = 1e-5  # of directions: the weights are stored in float32
+
 
 class LinearView(nn.Module):
     """Two images are equal when their projections `P` onto color directions are equal at every pixel.
@@ -29,7 +31,9 @@ class LinearView(nn.Module):
         super().__init__()
         rows = [[float(weight) for weight in row] for row in weights]
         if not rows or any(len(row) != 3 for row in rows):
-            raise ValueError(f"weights {rows} is not a table of K rows of 3 numbers: give a row [red, green, blue] each")
+            raise ValueError(
+                f"weights {rows} is not a table of K rows of 3 numbers: give a row [red, green, blue] each"
+            )
         table = torch.tensor(rows)
         if not table.isfinite().all():
             raise ValueError(f"weights {rows} has entries that are not finite: use numbers")
@@ -43,11 +47,11 @@ class LinearView(nn.Module):
 
     def sees(self, direction: Direction) -> bool:
         """Whether the features determine the image along `direction`, a vector in RGB."""
-        rows = self.weights.double().cpu()
-        extended = torch.cat([rows, torch.tensor([direction], dtype=rows.dtype)])
-        # The weights are stored in float32, so a direction that is a combination of them is one up to 1e-7.
-        rank = torch.linalg.matrix_rank(rows, rtol=1e-5)
-        return bool(torch.linalg.matrix_rank(extended, rtol=1e-5) == rank)
+        _, scales, axes = torch.linalg.svd(self.weights.double().cpu(), full_matrices=False)
+        axes = axes[scales > TOLERANCE * scales.max()]
+        wanted = torch.tensor(direction, dtype=axes.dtype)
+        unseen = wanted - axes.T @ (axes @ wanted)
+        return bool(unseen.norm() < TOLERANCE * wanted.norm())
 
 
 class Luma(LinearView):

@@ -14,10 +14,10 @@ INITIAL_GAIN = 0.3
 class Autoencoder(nn.Module):
     """Encode images to a small code and decode the code to images.
 
-    The first convolution takes patches; every further width halves the resolution once more, so the stride of the whole
-    network is `patch * 2 ** (len(widths) - 1)`. Sides that are not a multiple of it are padded by their edge pixels, and
-    the reconstruction is cropped back. The output is linear around mid-gray and not clamped: nothing but the loss
-    pulls it anywhere.
+    The first convolution takes patches; every further width halves the resolution once more, so the stride of the
+    whole network is `patch * 2 ** (len(widths) - 1)`. Sides that are not a multiple of it are padded by their edge
+    pixels, and the reconstruction is cropped back. The output is linear around mid-gray and not clamped: nothing but
+    the loss pulls it anywhere.
 
     The decoder must not paint a checkerboard into channels that the loss does not see, whose weights stay at their
     initialization. So it enlarges features by interpolation and ends in `InterpolatingHead`.
@@ -102,17 +102,18 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return features + self.layers(features)
+        change: Tensor = self.layers(features)
+        return features + change
 
 
 class InterpolatingHead(nn.Module):
     """A sub-pixel convolution from features to RGB that starts out as a bilinear interpolation.
 
-    `(N, width, h, w)` gives `(N, 3, h * scale, w * scale)`. At the start each output channel is a random mixture of the
-    features, enlarged smoothly, and weak enough to stay inside [0, 1] around mid-gray. A channel that the loss does not see keeps these weights, and shows no grid; a channel
-    that it sees learns a kernel for every sub-pixel. One convolution at low resolution is some ten times cheaper than
-    enlarging the features first. The idea of starting sub-pixel kernels equal: Aitken et al. 2017, arXiv:1707.02937
-    (nearest neighbor there, bilinear here).
+    `(N, width, h, w)` gives `(N, 3, h * scale, w * scale)`. At the start each output channel is a random mixture of
+    the features, enlarged smoothly, and weak enough to stay inside [0, 1] around mid-gray. A channel that the loss
+    does not see keeps these weights, and shows no grid; a channel that it sees learns a kernel for every sub-pixel.
+    One convolution at low resolution is much cheaper than one over enlarged features. Aitken et al. 2017,
+    arXiv:1707.02937, start sub-pixel kernels as nearest-neighbor interpolation; bilinear here.
 
     Args:
         width: channels of the features.
@@ -129,7 +130,8 @@ class InterpolatingHead(nn.Module):
         with torch.no_grad():
             kernels = torch.einsum("oc,iy,jx->oijcyx", INITIAL_GAIN * mixture.weight[:, :, 0, 0], taps, taps)
             self.convolution.weight.copy_(kernels.reshape_as(self.convolution.weight))
-            assert self.convolution.bias is not None and mixture.bias is not None
+            assert self.convolution.bias is not None
+            assert mixture.bias is not None
             self.convolution.bias.copy_(mixture.bias.repeat_interleave(scale**2))
 
     def forward(self, features: Tensor) -> Tensor:

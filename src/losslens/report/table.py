@@ -15,7 +15,9 @@ HEADERS = {"color_rank": "rank"}
 
 def print_results(console: Console, outcomes: Mapping[str, Outcome], commands: Sequence[str]) -> None:
     """Print every variant's metrics, what its own loss sees marked, and the commands that show more."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="* seen by the variant's own loss", caption_justify="left")
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="* seen by the variant's own loss", caption_justify="left"
+    )
     table.add_column("variant", no_wrap=True)
     for metric in METRICS:
         table.add_column(HEADERS.get(metric, metric), justify="right", no_wrap=True)

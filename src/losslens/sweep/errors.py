@@ -26,12 +26,14 @@ def one_line_errors() -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """Say what an error says, on one line.
 
-    Hydra's message on an unknown choice lists the choices and then all folders of configurations, which are left out. An
-    error inside an interpolation is told by itself.
+    Hydra's message on an unknown choice lists the choices, and then all folders of configurations, which are left out.
+    An error inside an interpolation is told by itself.
     """
     while "raised while resolving interpolation" in str(error) and error.__cause__:
         error = error.__cause__
     text = " ".join(str(error).partition("Config search path:")[0].split())
-    if not text or not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega")):
+    if not text or (
+        not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega"))
+    ):
         text = f"{type(error).__name__}: {text}"
     return text

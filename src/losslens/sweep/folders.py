@@ -14,7 +14,17 @@ from omegaconf import OmegaConf
 from losslens.files import write_json
 from losslens.sweep.names import folder_name, job_values
 
-PACKAGES = ("losslens", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "tensorboard", "numpy", "pillow")
+PACKAGES = (
+    "losslens",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "tensorboard",
+    "numpy",
+    "pillow",
+)
 
 
 def register_resolvers() -> None:
@@ -46,7 +56,8 @@ def claim(path: Path) -> Path:
 def cannot_write(path: Path, reason: str) -> ValueError:
     """Make the error that says how to write elsewhere."""
     return ValueError(
-        f"cannot write {path} ({reason}): choose another folder with hydra.run.dir=FOLDER, for a sweep hydra.sweep.dir=FOLDER"
+        f"cannot write {path} ({reason}): choose another folder with hydra.run.dir=FOLDER, "
+        "or for a sweep with hydra.sweep.dir=FOLDER"
     )
 
 
@@ -73,7 +84,11 @@ def _git(*arguments: str) -> str | None:
     """Ask git about the folder of this code; nothing where there is no git or no repository."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -27,7 +27,6 @@ from losslens.training.build import build
 from losslens.training.fit import Outcome, fit
 from losslens.training.logger import HParam
 
-
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
@@ -65,12 +64,16 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
     for package in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)  # else it lists devices and advertises
     warnings.filterwarnings("ignore", ".*smaller than the logging interval", module="lightning")  # few steps are fine
+    warnings.filterwarnings("ignore", ".*could not find the monitored key", module="lightning")  # steps ended early
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console_line = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     variants = plan(jobs, folder, single=single)
     _prepare(variants)
-    console_line(f"{len(variants)} variant{'s' if len(variants) > 1 else ''} in {folder}")
+    say(f"{len(variants)} variant{'s' if len(variants) > 1 else ''} in {folder}")
     outcomes: dict[str, Outcome] = {}
     failures: dict[str, str] = {}
     decoded: dict[str, Images] = {}
@@ -80,11 +83,11 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
                 outcomes[variant.name] = _train(variant, decoded, report(index, variant.name))
             except Exception as error:
                 failures[variant.name] = one_line(error)
-                console_line(f"{variant.name}: failed")
+                say(f"{variant.name}: failed")
                 if TRACEBACK_WANTED:
                     traceback.print_exception(error)
             else:
-                console_line(_summary(variant.name, outcomes[variant.name]))
+                say(_summary(variant.name, outcomes[variant.name]))
     if outcomes:
         commands = [f"tensorboard --logdir {folder}"]
         pictures = [folder / "grid.png"] if single else _write_sheets(variants, outcomes, folder)
@@ -107,7 +110,9 @@ def plan(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Variant]:
         assert isinstance(resolved, dict)
         main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
         hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}
-        variants.append(Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams))
+        variants.append(
+            Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams)
+        )
     return variants
 
 
@@ -172,7 +177,11 @@ def _progress(console: Console, num_variants: int) -> Iterator[Callable[[int, st
     """
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), "elapsed", TimeRemainingColumn(), "left")
     progress = Progress(
-        TextColumn("{task.description}", markup=False), *columns, console=console, transient=True, disable=not console.is_terminal
+        TextColumn("{task.description}", markup=False),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
     task = progress.add_task("decoding", total=num_variants)
 

@@ -1,9 +1,12 @@
 """The way from Hydra's configurations to training. Light to import: what is heavy is imported once it is needed."""
 
+import atexit
 import gc
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -30,9 +33,21 @@ def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
 
 @contextmanager
 def _fast_imports() -> Iterator[None]:
-    """Import without garbage collection: torch and lightning make a million objects that live until the end."""
+    """Import torch and lightning in two thirds of the time that they take by themselves.
+
+    There is no garbage collection meanwhile: they make a million objects that live until the end. And torchmetrics,
+    which lightning imports, imports `scipy.signal` only to look for a function that audio metrics want: it gets a
+    stand-in.
+    """
     gc.disable()
+    stand_in = ModuleType("scipy.signal")
+    stand_in.hamming = None  # type: ignore[attr-defined]
+    absent = sys.modules.setdefault("scipy.signal", stand_in) is stand_in
     try:
         yield
     finally:
+        if absent:
+            del sys.modules["scipy.signal"]
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else triton complains of leaks at the end
         gc.enable()

@@ -13,6 +13,7 @@ from torch import Tensor
 from losslens.files import write_text
 from losslens.training.metrics import METRICS
 
+
 class MetricsTable(L.Callback):
     """Write `metrics.csv`, a row per validation, and keep the metrics of the last one."""
 

@@ -82,7 +82,7 @@ def fit(
     trainer = make_trainer(
         config["trainer"], folder, logger, [StopAtNaN(), StepReport(report), table, pictures, checkpoint]
     )
-    facts = {
+    facts: dict[str, Any] = {
         "code_shape": code_shape,
         "compression_ratio": originals[0].numel() / torch.Size(code_shape).numel(),
         "num_parameters": sum(parameter.numel() for parameter in module.autoencoder.parameters()),
@@ -136,9 +136,7 @@ def seen_directions(loss: nn.Module) -> list[str]:
     return [name for name, direction in COLOR_DIRECTIONS.items() if view.sees(direction)]
 
 
-def make_trainer(
-    config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[L.Callback]
-) -> L.Trainer:
+def make_trainer(config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[L.Callback]) -> L.Trainer:
     """Make a Trainer that is quiet and writes into the variant's folder.
 
     Args:

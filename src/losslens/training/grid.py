@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 from losslens.files import write
 from losslens.training.logger import RunLogger
 
-# TensorBoard keeps ten pictures of a tag by default and drops others at random: the untrained network's, eight, the last.
+# TensorBoard keeps ten pictures of a tag by default, others are dropped at random: the first, eight between, the last.
 MAX_GRIDS_BETWEEN = 8
 
 
@@ -102,7 +102,10 @@ def grid(rows: Sequence[Tensor]) -> Tensor:
     Returns:
         Float `(3, height, width)` in [0, 1], pixel by pixel.
     """
-    return make_grid(torch.cat([row.clamp(0, 1) for row in rows]), nrow=len(rows[0]), padding=2, pad_value=1.0)
+    picture: Tensor = make_grid(
+        torch.cat([row.clamp(0, 1) for row in rows]), nrow=len(rows[0]), padding=2, pad_value=1.0
+    )
+    return picture
 
 
 def to_pil(picture: Tensor) -> Image.Image:

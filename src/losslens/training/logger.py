@@ -33,7 +33,7 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Flush only: the Trainer calls this after fitting, but the last picture is still to come, into the same file."""
+        """Flush only: the Trainer calls this after fitting, when the last picture is still to come."""
         self.experiment.flush()
 
     def close_session(self) -> None:

@@ -66,7 +66,8 @@ def reconstruction_metrics(image_side: int) -> MetricCollection:
 
     Returns:
         `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
-        `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images and channels; `color_rank`.
+        `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images, channels and
+        all pixels, borders reflected; `color_rank`.
     """
     window = min(SSIM_WINDOW, image_side - 1 + image_side % 2)
     return MetricCollection(

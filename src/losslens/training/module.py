@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from losslens.training.build import build, build_loss
 from losslens.training.metrics import reconstruction_metrics
@@ -47,8 +48,8 @@ class LitAutoencoder(L.LightningModule):
         parts = {"autoencoder": autoencoder, "loss": loss, "optimizer": optimizer, "schedule": schedule}
         objects = [name for name, part in parts.items() if not isinstance(part, Mapping | None)]
         self.save_hyperparameters(ignore=objects, logger=False)
-        self.autoencoder = build(autoencoder) if isinstance(autoencoder, Mapping) else autoencoder
-        self.loss = build_loss(loss) if isinstance(loss, Mapping) else loss
+        self.autoencoder: Any = build(autoencoder) if isinstance(autoencoder, Mapping) else autoencoder
+        self.loss: Any = build_loss(loss) if isinstance(loss, Mapping) else loss
         self.make_optimizer = build(optimizer) if isinstance(optimizer, Mapping) else optimizer
         self.make_schedule = build(schedule) if isinstance(schedule, Mapping) else schedule
         for method in ("encode", "decode"):
@@ -57,7 +58,7 @@ class LitAutoencoder(L.LightningModule):
                     f"autoencoder {type(self.autoencoder).__name__} has no method {method}: "
                     "a model needs encode(images) and decode(code)"
                 )
-        self.val_metrics: nn.Module | None = None
+        self.val_metrics: MetricCollection | None = None
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images `(N, 3, H, W)` to codes."""
@@ -77,7 +78,7 @@ class LitAutoencoder(L.LightningModule):
         with _full_precision(images):
             loss: Tensor = self.loss(reconstructions, images)
         self.log("train/loss", loss, batch_size=len(images))
-        self.log("lr", self.optimizers().optimizer.param_groups[0]["lr"], batch_size=len(images))
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(images))
         return loss
 
     def validation_step(self, batch: Any) -> None:
@@ -101,13 +102,13 @@ class LitAutoencoder(L.LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         if self.make_schedule is None:
             return optimizer
-        schedule = self.make_schedule(optimizer, **self._total_steps())
+        schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _total_steps(self) -> dict[str, int]:
+    def _total_steps(self, schedule: Callable[..., Any]) -> dict[str, int]:
         """Return the number of steps under the name by which the schedule asks for it, if it does."""
-        given = self.make_schedule.keywords if isinstance(self.make_schedule, partial) else {}
-        wanted = [name for name in inspect.signature(self.make_schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
+        given = schedule.keywords if isinstance(schedule, partial) else {}
+        wanted = [name for name in inspect.signature(schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
         wanted = [name for name in wanted[:1] if given.get(name) is None]
         steps = self.trainer.estimated_stepping_batches
         if wanted and steps == float("inf"):
@@ -117,7 +118,8 @@ class LitAutoencoder(L.LightningModule):
 
 def _images(batch: Any) -> Tensor:
     """Take the images of a batch that may be images alone or images with labels."""
-    return batch[0] if isinstance(batch, list | tuple) else batch
+    images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch
+    return images
 
 
 def _full_precision(images: Tensor) -> torch.autocast:

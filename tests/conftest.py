@@ -1,0 +1,66 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# Two crops' worth of training on 16x16 drawn shapes: all of the machinery in a second.
+TINY = [
+    "data=shapes",
+    "data.image_size=16",
+    "data.train_size=32",
+    "data.val_size=8",
+    "data.batch_size=8",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Keep the tests' cache apart from the user's."""
+    monkeypatch.setenv("LOSSLENS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def train(tmp_path) -> Command:
+    """Run train.py in a process of its own, in an empty folder, as a user does."""
+
+    def run(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), **environment},
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photograph() -> torch.Tensor:
+    """A real photograph, float (1, 3, 64, 64)."""
+    import skimage
+
+    pixels = Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png").convert("RGB").resize((64, 64))
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+
+
+def the_only(paths) -> Path:
+    (path,) = paths
+    return path

@@ -1,0 +1,106 @@
+"""Each mistake ends in one line that says what to do, exit code 1 and no traceback."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY, the_only
+
+MINE = """
+import torch
+class NoEncode(torch.nn.Module):
+    def decode(self, code): return code
+class Crooked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 1)
+    def encode(self, images): return self.layer(images)
+    def decode(self, code): return code[..., :8]
+class PerImage(torch.nn.Module):
+    def forward(self, input, target): return (input - target).abs().mean((1, 2, 3))
+class NaNLater(torch.nn.Module):
+    calls = 0
+    def forward(self, input, target):
+        self.calls += torch.is_grad_enabled()
+        loss = (input - target).abs().mean()
+        return loss * float("nan") if self.calls == 4 else loss
+"""
+
+CASES = {
+    "unknown loss": (["loss=l3"], "Could not find 'loss/l3' Available options in 'loss': blue green l1 luma mse red"),
+    "unknown data": (["data=imagenet"], "Available options in 'data': arrays cifar10 folder photos shapes stl10"),
+    "unknown key": (["optimizer.learning_rate=1"], "Key 'learning_rate' is not in struct"),
+    "missing value": (["data=folder"], "data.root"),
+    "missing folder": (["data=folder", "data.root=nowhere"], "nowhere is not a folder: give a folder of images"),
+    "empty folder": (["data=folder", "data.root=empty"], "empty has no image files"),
+    "unreadable files": (["data=folder", "data.root=damaged", "data.on_error=raise"], "1 of 3 image files in damaged"),
+    "none readable": (["data=folder", "data.root=noise"], "none is left"),
+    "missing array": (["data=arrays", "data.path=a.npy"], "a.npy is not a file"),
+    "image smaller than stride": (["data=shapes", "data.image_size=4"], "4x4 is smaller than the network's stride 8"),
+    "batch larger than data": ([*TINY, "data.batch_size=64"], "batch_size 64 is not between 1 and the 32"),
+    "no encode": ([*TINY, "model=custom", "model._target_=mine.NoEncode"], "NoEncode has no method encode"),
+    "wrong size": ([*TINY, "model=custom", "model._target_=mine.Crooked"], "Crooked turns images (8, 3, 16, 16) into"),
+    "model of no module": ([*TINY, "model=custom", "model._target_=mine.Absent"], "cannot make mine.Absent"),
+    "loss per image": ([*TINY, "loss._target_=mine.PerImage"], "PerImage returns shape (8,), expected a scalar"),
+    "nan": (
+        [*TINY, "loss._target_=mine.NaNLater"],
+        "loss=NaNLater: the loss is nan at step 3: lower",
+    ),
+    "no write permission": ([*TINY, "hydra.run.dir=${claim:file/run}"], "cannot write file/run"),
+    "bad seed": ([*TINY, "seed=-1"], "-1"),
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "file").write_text("in the way")
+    for folder in ("empty", "damaged", "noise"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "noise" / "a.png").write_text("not an image")
+    (tmp_path / "damaged" / "a.png").write_text("not an image")
+    for name in "bc":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "damaged" / f"{name}.png")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_says_what_to_do(case, place, train):
+    arguments, message = CASES[case]
+    done = train(*arguments, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_traceback_on_request(place, train):
+    done = train(*TINY, "loss._target_=mine.PerImage", check=False, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "check_loss" in done.stderr
+
+
+def test_a_failing_variant_does_not_stop_the_others(place, train, tmp_path):
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "bad.yaml").write_text("_target_: mine.NaNLater\n")
+    done = train("-m", "loss=bad,l1", *TINY, "hydra.searchpath=[file://conf]", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 1 of 2 variants failed: loss=bad: the loss is nan at step 3")
+    folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
+    assert json.loads((folder / "loss=l1" / "status.json").read_text())["status"] == "done"
+    status = json.loads((folder / "loss=bad" / "status.json").read_text())
+    assert status["status"] == "failed"
+    assert "nan at step 3" in status["reason"]
+    assert (folder / "sheet.png").is_file()
+
+
+def test_an_unknown_loss_in_a_sweep_costs_nothing(place, train, tmp_path):
+    done = train("-m", "loss=l1,l3", *TINY, check=False)
+    assert done.returncode == 1
+    assert "Available options in 'loss'" in done.stderr
+    assert not list(tmp_path.glob("outputs/sweeps/*/loss=*"))

@@ -1,0 +1,220 @@
+"""The command as a user meets it: folders, files, TensorBoard, console, reproducibility."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, the_only
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from losslens.training import LitAutoencoder
+from losslens.training.metrics import METRICS
+
+VARIANTS = ["loss=l1", "loss=luma"]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """One sweep for all tests that only look at it."""
+    place = tmp_path_factory.mktemp("sweep")
+    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=12"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    folder = the_only((place / "outputs" / "sweeps").iterdir())
+    return folder, done
+
+
+def events(folder):
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_folders(sweep):
+    folder, _ = sweep
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == VARIANTS
+    for variant in VARIANTS:
+        names = {path.name for path in (folder / variant).iterdir()}
+        event = the_only((folder / variant).glob("events.*")).name
+        assert names == {
+            *("checkpoints", "config.yaml", "environment.json", "grid.png"),
+            *("metrics.csv", "metrics.json", "status.json", event),
+        }
+        assert json.loads((folder / variant / "status.json").read_text()) == {"status": "done", "reason": None}
+        config = OmegaConf.load(folder / variant / "config.yaml")
+        assert config.schedule.max_lr == config.optimizer.lr == 0.002
+        assert json.loads((folder / variant / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+
+
+def test_metrics(sweep):
+    folder, _ = sweep
+    for variant in VARIANTS:
+        written = json.loads((folder / variant / "metrics.json").read_text())
+        assert list(written["metrics"]) == list(METRICS)
+        assert written["compression_ratio"] == 3 * 16 * 16 / (16 * 2 * 2)
+        assert written["steps"] == 48
+        rows = list(csv.DictReader((folder / variant / "metrics.csv").open()))
+        assert [int(row["epoch"]) for row in rows] == list(range(12))
+        assert float(rows[-1]["val/loss"]) == written["metrics"]["loss"]
+    assert json.loads((folder / "loss=luma" / "metrics.json").read_text())["seen"] == ["luma"]
+
+
+def test_checkpoints_are_data(sweep):
+    folder, _ = sweep
+    for name in ("best", "last"):
+        path = folder / "loss=luma" / "checkpoints" / f"{name}.ckpt"
+        torch.load(path, weights_only=True)
+        module = LitAutoencoder.load_from_checkpoint(path, weights_only=True)
+        assert module(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+
+
+def test_tensorboard_curves_have_the_same_tags_in_every_run(sweep):
+    folder, _ = sweep
+    tags = [set(events(folder / variant).Tags()["scalars"]) for variant in VARIANTS]
+    assert (
+        tags[0] == tags[1] == {f"val/{name}" for name in METRICS} | {"train/loss", "lr", "epoch", "compression_ratio"}
+    )
+    assert len(events(folder / "loss=l1").Scalars("val/loss")) == 12
+
+
+def test_tensorboard_grids(sweep):
+    folder, _ = sweep
+    pictures = {}
+    for variant in VARIANTS:
+        accumulator = events(folder / variant)
+        tag = the_only(accumulator.Tags()["images"])
+        logged = accumulator.Images(tag)
+        assert len(logged) == 10
+        assert (logged[0].step, logged[-1].step) == (0, 48)
+        pictures[variant] = [np.asarray(Image.open(io.BytesIO(image.encoded_image_string))) for image in logged]
+        # Lossless: the last is the very picture in the folder.
+        assert np.array_equal(pictures[variant][-1], np.asarray(Image.open(folder / variant / "grid.png")))
+    first, second = pictures.values()
+    top = first[0].shape[0] // 2
+    assert all(np.array_equal(picture[:top], first[0][:top]) for picture in first + second)  # the same originals
+    assert not np.array_equal(first[-1][top:], second[-1][top:])
+    assert np.array_equal(first[0][top:], second[0][top:])  # one seed, one untrained network
+
+
+def test_hparams_tab(sweep):
+    """One session a run, no made-up metric, no empty or None cell, no nested run."""
+    folder, _ = sweep
+    assert not list(folder.glob("*/*/events.*"))
+    for variant in VARIANTS:
+        metadata = events(folder / variant).summary_metadata
+        parsed = {
+            tag: plugin_data_pb2.HParamsPluginData.FromString(entry.plugin_data.content)
+            for tag, entry in metadata.items()
+            if entry.plugin_data.plugin_name == "hparams"
+        }
+        assert set(parsed) == {
+            "_hparams_/experiment",
+            "_hparams_/session_start_info",
+            "_hparams_/session_end_info",
+        }
+        start = parsed["_hparams_/session_start_info"].session_start_info.hparams
+        values = {
+            name: value.WhichOneof("kind") and (value.string_value or value.number_value)
+            for name, value in start.items()
+        }
+        assert values == {"loss": variant.removeprefix("loss="), "model": "small", "data": "shapes", "seed": 0}
+        tags = [info.name.tag for info in parsed["_hparams_/experiment"].experiment.metric_infos]
+        assert sorted(tags) == sorted(f"val/{name}" for name in METRICS)
+        assert set(tags) <= set(events(folder / variant).Tags()["scalars"])
+
+
+def test_few_megabytes(sweep):
+    folder, _ = sweep
+    assert sum(path.stat().st_size for path in folder.glob("*/events.*")) < 1e6
+
+
+def test_console(sweep):
+    folder, done = sweep
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"2 variants in {folder.relative_to(folder.parents[2])}"
+    assert "compression 12:1" in lines[1]
+    row = next(line for line in lines if line.split()[:1] == ["loss=luma"])
+    cells = dict(
+        zip(["loss", "red", "green", "blue", "luma", "cb", "cr", "psnr", "ssim", "rank"], row.split()[1:], strict=True)
+    )
+    assert [name for name, cell in cells.items() if cell.endswith("*")] == ["loss", "luma"]
+    assert lines[-2].startswith("tensorboard --logdir ")
+    assert lines[-1].startswith("python -m webbrowser file://")
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_sheet(sweep):
+    folder, _ = sweep
+    page = Image.open(folder / "sheet.png")
+    assert page.height == 3 * 128 + 4 * 2 + 16
+
+
+def test_the_same_command_twice_gives_identical_metrics_and_weights(train, tmp_path):
+    for folder in ("a", "b"):
+        train("loss=red", "seed=3", *TINY, f"hydra.run.dir={folder}")
+    metrics = [json.loads((tmp_path / folder / "metrics.json").read_text())["metrics"] for folder in ("a", "b")]
+    assert metrics[0] == metrics[1]
+    weights = [torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in ("a", "b")]
+    for name, weight in weights[0]["state_dict"].items():
+        assert torch.equal(weight, weights[1]["state_dict"][name])
+
+
+def test_a_run_alone_is_the_variant_of_a_sweep(sweep, train, tmp_path):
+    folder, _ = sweep
+    train("loss=luma", *TINY, "trainer.max_epochs=12", "hydra.run.dir=alone")
+    alone, in_sweep = (
+        json.loads((place / "metrics.json").read_text()) for place in (tmp_path / "alone", folder / "loss=luma")
+    )
+    assert alone["metrics"] == in_sweep["metrics"]
+
+
+def test_a_run_has_its_readable_folder_and_steps_may_end_anywhere(train, tmp_path):
+    train(*TINY, "loss/view=blue", "loss/distance=mse", "trainer.max_steps=3", "trainer.max_epochs=-1")
+    folder = the_only((tmp_path / "outputs").glob("*/*"))
+    assert folder.name.endswith("-loss=blue-mse")
+    assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    steps = [image.step for image in events(folder).Images("originals above reconstructions")]
+    assert steps == [0, 3]
+
+
+def test_anything_by_target(train, tmp_path):
+    """A model, a loss and a callback of the user's own, on the import path, with nothing registered."""
+    (tmp_path / "mine.py").write_text(
+        "import lightning, torch\n"
+        "class Model(torch.nn.Module):\n"
+        "    def __init__(self, channels):\n"
+        "        super().__init__()\n"
+        "        self.down, self.up = torch.nn.Conv2d(3, channels, 4, 4), torch.nn.Conv2d(channels, 48, 1)\n"
+        "    def encode(self, images): return self.down(images)\n"
+        "    def decode(self, code): return torch.nn.functional.pixel_shuffle(self.up(code), 4)\n"
+        "class Loss(torch.nn.Module):\n"
+        "    def forward(self, input, target): return (input - target).abs().mean() ** 2\n"
+        "class Callback(lightning.Callback):\n"
+        "    def on_train_end(self, trainer, module): print('own callback called')\n"
+    )
+    done = train(
+        *("-m", "loss._target_=mine.Loss", "seed=0,1", *TINY),
+        *("model=custom", "model._target_=mine.Model", "+model.channels=6"),
+        "trainer.callbacks=[{_target_: mine.Callback}]",
+    )
+    assert "own callback called" in done.stdout
+    assert "code 6x4x4, compression 8:1" in done.stdout
+    folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
+    assert (folder / "seed=0").is_dir()
+    assert (folder / "seed=1").is_dir()
+
+
+def test_help_lists_choices_and_imports_nothing_heavy(train):
+    done = train("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert "loss: blue, green, l1, luma, mse, red" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "lightning", "numpy", "torchmetrics", "PIL"}

@@ -1,0 +1,75 @@
+"""The article's result, from the command that users type, on real photographs."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import the_only
+from PIL import Image
+
+COLORS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    place = tmp_path_factory.mktemp("article")
+    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma,red,green,blue"]
+    subprocess.run(command, cwd=place, check=True, timeout=1500)
+    return the_only((place / "outputs" / "sweeps").iterdir())
+
+
+@pytest.fixture(scope="module")
+def metrics(sweep):
+    return {
+        folder.name.removeprefix("loss="): json.loads((folder / "metrics.json").read_text())["metrics"]
+        for folder in sweep.glob("loss=*")
+    }
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_loss_gets_what_it_asks_for(metrics):
+    assert set(metrics) == {"l1", "luma", *COLORS}
+    for name, values in metrics.items():
+        assert values["loss"] <= 0.045, name
+        if name != "l1":
+            assert values["loss"] == pytest.approx(values[name], rel=1e-4)
+
+
+def test_l1_keeps_colors(metrics):
+    assert max(metrics["l1"][color] for color in COLORS) <= 0.05
+
+
+@pytest.mark.parametrize("seen", COLORS)
+def test_one_channel_leaves_the_others_to_chance(metrics, seen):
+    for unseen in set(COLORS) - {seen}:
+        assert metrics[seen][unseen] >= 3 * metrics[seen][seen]
+    assert metrics[seen]["color_rank"] < 1.1 < metrics["l1"]["color_rank"]  # two colors: one line through RGB
+
+
+def test_luma_keeps_shapes_and_not_colors(metrics):
+    assert metrics["luma"]["luma"] <= 0.04
+    assert max(metrics["luma"][chroma] / metrics["l1"][chroma] for chroma in ("cb", "cr")) >= 2
+
+
+def test_pictures_have_no_checkerboard(sweep):
+    """Not more energy at the periods of the network's strides than the originals have."""
+    for folder in sweep.glob("loss=*"):
+        pixels = np.asarray(Image.open(folder / "grid.png"), dtype=float)
+        side = (pixels.shape[0] - 6) // 2
+        for column in range(9):
+            left = 2 + column * (side + 2)
+            energies = []
+            for top in (2, 4 + side):
+                image = pixels[top : top + side, left : left + side].copy()
+                image -= image.mean((0, 1))
+                spectrum = (np.abs(np.fft.fft2(image, axes=(0, 1))) ** 2).sum(-1)
+                lines = [side // 4, side // 2, 3 * side // 4]
+                energies.append(spectrum[lines].sum() + spectrum[:, lines].sum())
+            assert energies[1] < 2 * energies[0] + side**4, f"{folder.name}, column {column}"

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from losslens.training.metrics import METRICS, ColorRank, reconstruction_metrics
+
+
+def measure(input, target):
+    metrics = reconstruction_metrics(min(input.shape[-2:]))
+    for batch in zip(input.split(2), target.split(2), strict=True):
+        metrics.update(*batch)
+    return {name.removeprefix("val/"): value.item() for name, value in metrics.compute().items()}
+
+
+@pytest.fixture
+def pair(photograph):
+    target = torch.cat([photograph, photograph.flip(-1), photograph.flip(-2)])
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    return (target + 0.1 * noise).clamp(0, 1), target
+
+
+def test_names(pair):
+    assert set(measure(*pair)) == set(METRICS) - {"loss"}
+
+
+def test_errors_are_mean_absolute_differences(pair):
+    measured = measure(*pair)
+    red, green, blue = (np.asarray(pair[0] - pair[1], np.float64)[:, channel] for channel in range(3))
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = {"red": red, "green": green, "blue": blue, "luma": luma}
+    expected |= {"cb": (blue - luma) / 1.772, "cr": (red - luma) / 1.402}
+    for name, difference in expected.items():
+        assert measured[name] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+
+
+def test_psnr_and_ssim_are_those_of_scikit_image(pair):
+    measured = measure(*pair)
+    input, target = (np.asarray(images, np.float64) for images in pair)
+    assert measured["psnr"] == pytest.approx(peak_signal_noise_ratio(target, input, data_range=1), abs=1e-3)
+    # Over the whole image, with reflected borders; scikit-image leaves them out instead.
+    padded = (np.pad(images, ((0, 0), (0, 0), (5, 5), (5, 5)), mode="reflect") for images in (input, target))
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    ssim = [structural_similarity(x, y, data_range=1, channel_axis=0, **gaussian) for x, y in zip(*padded, strict=True)]
+    assert measured["ssim"] == pytest.approx(np.mean(ssim), abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 4, 8, 10, 11])
+def test_small_images_have_an_ssim_too(side):
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert measure(images, images)["ssim"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("directions", "rank"), [(1, 1), (2, 2), (3, 3)])
+def test_color_rank_counts_dimensions(directions, rank):
+    """Independent noise of one size along orthogonal directions."""
+    basis = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0][:directions]
+    noise = torch.randn(4, directions, 64, 64, generator=torch.Generator().manual_seed(0))
+    images = 0.5 + 0.1 * torch.einsum("kc,nkhw->nchw", basis, noise)
+    metric = ColorRank()
+    for batch in images.split(3):
+        metric.update(batch, batch)
+    assert metric.compute().item() == pytest.approx(rank, rel=0.01)
+
+
+def test_color_rank_of_a_plain_picture_is_0():
+    metric = ColorRank()
+    metric.update(torch.full((2, 3, 8, 8), 0.9), torch.zeros(2, 3, 8, 8))
+    assert metric.compute().item() == 0
