@@ -11,7 +11,8 @@ from losslens.sweep.start import start_run
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Train the variant that a configuration describes."""
-    start_run(config)
+    with one_line_errors():  # here, before Hydra adds a line of its own
+        start_run(config)
 
 
 if __name__ == "__main__":

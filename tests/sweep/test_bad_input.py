@@ -29,8 +29,8 @@ class NaNLater(torch.nn.Module):
 CASES = {
     "unknown loss": (["loss=l3"], "Could not find 'loss/l3' Available options in 'loss': blue green l1 luma mse red"),
     "unknown data": (["data=imagenet"], "Available options in 'data': arrays cifar10 folder photos shapes stl10"),
-    "unknown key": (["optimizer.learning_rate=1"], "Key 'learning_rate' is not in struct"),
-    "missing value": (["data=folder"], "data.root"),
+    "unknown key": (["optimizer.learning_rate=1"], "Could not override 'optimizer.learning_rate'"),
+    "missing value": (["data=folder"], "data.root has no value: give it one with data.root=VALUE"),
     "missing folder": (["data=folder", "data.root=nowhere"], "nowhere is not a folder: give a folder of images"),
     "empty folder": (["data=folder", "data.root=empty"], "empty has no image files"),
     "unreadable files": (["data=folder", "data.root=damaged", "data.on_error=raise"], "1 of 3 image files in damaged"),

@@ -31,6 +31,11 @@ def sweep(tmp_path_factory):
     return folder, done
 
 
+def pixels(file):
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
 def events(folder):
     accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
     accumulator.Reload()
@@ -50,7 +55,10 @@ def test_folders(sweep):
         assert json.loads((folder / variant / "status.json").read_text()) == {"status": "done", "reason": None}
         config = OmegaConf.load(folder / variant / "config.yaml")
         assert config.schedule.max_lr == config.optimizer.lr == 0.002
-        assert json.loads((folder / variant / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+        assert (
+            json.loads((folder / variant / "environment.json").read_text())["packages"]["torch"]
+            == torch.__version__.partition("+")[0]
+        )
 
 
 def test_metrics(sweep):
@@ -60,7 +68,7 @@ def test_metrics(sweep):
         assert list(written["metrics"]) == list(METRICS)
         assert written["compression_ratio"] == 3 * 16 * 16 / (16 * 2 * 2)
         assert written["steps"] == 48
-        rows = list(csv.DictReader((folder / variant / "metrics.csv").open()))
+        rows = list(csv.DictReader((folder / variant / "metrics.csv").read_text().splitlines()))
         assert [int(row["epoch"]) for row in rows] == list(range(12))
         assert float(rows[-1]["val/loss"]) == written["metrics"]["loss"]
     assert json.loads((folder / "loss=luma" / "metrics.json").read_text())["seen"] == ["luma"]
@@ -93,9 +101,9 @@ def test_tensorboard_grids(sweep):
         logged = accumulator.Images(tag)
         assert len(logged) == 10
         assert (logged[0].step, logged[-1].step) == (0, 48)
-        pictures[variant] = [np.asarray(Image.open(io.BytesIO(image.encoded_image_string))) for image in logged]
+        pictures[variant] = [pixels(io.BytesIO(image.encoded_image_string)) for image in logged]
         # Lossless: the last is the very picture in the folder.
-        assert np.array_equal(pictures[variant][-1], np.asarray(Image.open(folder / variant / "grid.png")))
+        assert np.array_equal(pictures[variant][-1], pixels(folder / variant / "grid.png"))
     first, second = pictures.values()
     top = first[0].shape[0] // 2
     assert all(np.array_equal(picture[:top], first[0][:top]) for picture in first + second)  # the same originals
@@ -153,8 +161,7 @@ def test_console(sweep):
 
 def test_sheet(sweep):
     folder, _ = sweep
-    page = Image.open(folder / "sheet.png")
-    assert page.height == 3 * 128 + 4 * 2 + 16
+    assert len(pixels(folder / "sheet.png")) == 3 * 128 + 4 * 2 + 16
 
 
 def test_the_same_command_twice_gives_identical_metrics_and_weights(train, tmp_path):

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from omegaconf import MissingMandatoryValue
+
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -31,6 +33,8 @@ def one_line(error: BaseException) -> str:
     """
     while "raised while resolving interpolation" in str(error) and error.__cause__:
         error = error.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value: give it one with {error.full_key}=VALUE"
     text = " ".join(str(error).partition("Config search path:")[0].split())
     if not text or (
         not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega"))

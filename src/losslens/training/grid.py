@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -53,8 +54,8 @@ class ImageGrid(L.Callback):
     def _render(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         images = self.images.to(pl_module.device)
         self.reconstructions = pl_module(images).clamp(0, 1).cpu()
-        self._picture = grid([self.images, self.reconstructions])
-        write(self.folder / "grid.png", lambda path: to_pil(self._picture).save(path, format="PNG"))
+        self._picture = to_pil(grid([self.images, self.reconstructions]))
+        write(self.folder / "grid.png", lambda path: self._picture.save(path, format="PNG"))
         self._step = trainer.global_step
 
     def _log(self, trainer: L.Trainer) -> None:
@@ -63,7 +64,8 @@ class ImageGrid(L.Callback):
         self._logged_step = self._step
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
-                logger.experiment.add_image("originals above reconstructions", self._picture, self._step)
+                pixels = np.asarray(self._picture)  # not the float tensor, which TensorBoard would round down
+                logger.experiment.add_image("originals above reconstructions", pixels, self._step, dataformats="HWC")
 
 
 def logged_validations(planned: int | None) -> set[int]:
