@@ -55,10 +55,9 @@ def test_folders(sweep):
         assert json.loads((folder / variant / "status.json").read_text()) == {"status": "done", "reason": None}
         config = OmegaConf.load(folder / variant / "config.yaml")
         assert config.schedule.max_lr == config.optimizer.lr == 0.002
-        assert (
-            json.loads((folder / variant / "environment.json").read_text())["packages"]["torch"]
-            == torch.__version__.partition("+")[0]
-        )
+        surroundings = json.loads((folder / variant / "environment.json").read_text())
+        assert surroundings["packages"]["torch"] == torch.__version__.partition("+")[0]
+        assert surroundings["command"][1:3] == ["-m", "loss=l1,luma"]
 
 
 def test_metrics(sweep):

@@ -53,7 +53,10 @@ class ImageDataModule(L.LightningDataModule):
         return Batches(self.images.val, max(self.batch_size, 128))
 
     def fixed_images(self, count: int) -> Tensor:
-        """Return float validation images `(count or fewer, 3, H, W)`, evenly spaced over the set: always the same."""
+        """Return float validation images `(count or fewer, 3, H, W)`, evenly spaced over the set: always the same.
+
+        The last of each part is taken: of the default photographs, the crop that shows most of each.
+        """
         val = self.images.val
         count = min(count, len(val))
-        return val[[(2 * index + 1) * len(val) // (2 * count) for index in range(count)]].float() / 255
+        return val[[(index + 1) * len(val) // count - 1 for index in range(count)]].float() / 255

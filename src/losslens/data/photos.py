@@ -14,7 +14,7 @@ from torch import Tensor
 from losslens.data.source import Images, Source
 
 # By package and path. Free to use: NASA (astronaut, rocket, hubble_deep_field), CC0 (chelsea, coffee, retina), free of
-# known restrictions (ihc), CC BY 2.0 (china.jpg by Roy Chan, flower.jpg by dany13).
+# known restrictions (ihc), CC BY 2.0 (china.jpg by danielbuechele, flower.jpg by vultilion, both on Flickr).
 PHOTOGRAPHS = (
     ("skimage", "data/astronaut.png"),
     ("skimage", "data/chelsea.png"),

@@ -47,15 +47,14 @@ class StopAtNaN(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._first: Tensor | None = None
+        self._kept: Tensor | None = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the first loss that is not finite."""
-        loss = outputs["loss"].detach().float()
-        seen = torch.stack([torch.full_like(loss, trainer.global_step), loss])
-        self._first = seen if self._first is None else torch.where(self._first[1].isfinite(), seen, self._first)
+        """Remember the loss, and look at it if that is cheap or due."""
+        loss = outputs["loss"].detach()
+        self._remember(trainer.global_step, loss)
         every = 1 if loss.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (batch_idx + 1) % every == 0:
             self._check()
@@ -64,10 +63,16 @@ class StopAtNaN(L.Callback):
         """Look at what the epoch brought."""
         self._check()
 
+    def _remember(self, step: int, loss: Tensor) -> None:
+        """Keep the latest step and loss, or the first that is not finite, without a look from the host."""
+        latest = torch.stack([torch.full_like(loss, step, dtype=torch.float32), loss.float()])
+        kept = self._kept
+        self._kept = latest if kept is None else torch.where(kept[1].isfinite(), latest, kept)
+
     def _check(self) -> None:
-        if self._first is None:
+        if self._kept is None:
             return
-        step, loss = self._first.tolist()
+        step, loss = self._kept.tolist()
         if loss - loss != 0:  # true for NaN and both infinities
             raise ValueError(
                 f"the loss is {loss} at step {step:.0f}: lower the learning rate (optimizer.lr=...), "

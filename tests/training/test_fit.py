@@ -1,0 +1,68 @@
+"""How a variant is set up: precision, where data lives, the watch for NaN."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import TINY, the_only
+
+from losslens.data import ImageDataModule, Images
+from losslens.training import fit as fit_module
+from losslens.training.callbacks import StopAtNaN
+
+HAS_GPU = torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "has_gpu", "has_bf16", "precision"),
+    [
+        ("auto", True, True, "bf16-mixed"),
+        ("gpu", True, True, "bf16-mixed"),
+        ("auto", True, False, "32-true"),
+        ("auto", False, True, "32-true"),
+        ("cpu", True, True, "32-true"),
+    ],
+)
+def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_gpu, has_bf16, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: has_bf16)
+    monkeypatch.setattr(fit_module, "build", lambda config, **arguments: config)
+    config = {"accelerator": accelerator, "precision": "auto", "callbacks": []}
+    assert fit_module.make_trainer(config, tmp_path, None, [])["precision"] == precision
+
+
+def test_data_that_does_not_fit_stays_in_main_memory(monkeypatch):
+    images = Images(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    data = ImageDataModule(images, batch_size=2, flip=False, seed=0)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 3 * 16, 10**9))
+    data.setup("fit")
+    assert data.images.train.device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * 3 * 16, 10**9))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: f"on {device}")
+    data.setup("fit")
+    assert data.images.train == "on cuda"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_nan_is_told_with_its_step_also_when_looked_at_later(bad):
+    """As on a GPU, where losses are looked at only now and then: the first bad one is the one that is told."""
+    watch = StopAtNaN()
+    for step, loss in enumerate([0.5, 0.4, bad, float("nan"), 0.3], start=1):
+        trainer = SimpleNamespace(global_step=step, log_every_n_steps=100)
+        outputs = {"loss": torch.tensor(loss, device="cpu")}
+        if step < 3:
+            watch.on_train_batch_end(trainer, None, outputs, None, step)
+        else:
+            watch._remember(trainer.global_step, outputs["loss"])
+    with pytest.raises(ValueError, match=f"the loss is {bad} at step 3"):
+        watch.on_train_epoch_end(None, None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA GPU")
+def test_a_sweep_on_the_gpu(train, tmp_path):
+    arguments = [argument for argument in TINY if argument != "trainer=cpu"]
+    done = train("-m", "loss=l1,luma", *arguments, "trainer=gpu")
+    assert done.stderr == ""
+    assert len(list(the_only((tmp_path / "outputs" / "sweeps").iterdir()).glob("loss=*/metrics.json"))) == 2
