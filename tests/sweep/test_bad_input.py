@@ -1,10 +1,14 @@
 """Each mistake ends in one line that says what to do, exit code 1 and no traceback."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
-from conftest import TINY, the_only
+from conftest import ROOT, TINY, the_only
 
 MINE = """
 import torch
@@ -97,6 +101,20 @@ def test_a_failing_variant_does_not_stop_the_others(place, train, tmp_path):
     assert status["status"] == "failed"
     assert "nan at step 3" in status["reason"]
     assert (folder / "sheet.png").is_file()
+
+
+def test_an_interruption_is_told_in_the_status(tmp_path):
+    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("outputs/sweeps/*/loss=l1/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1].splitlines()[-1] == "interrupted"
+    assert process.returncode == 130
+    folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
+    states = [json.loads((folder / name / "status.json").read_text()) for name in ("loss=l1", "loss=luma")]
+    assert states == [{"status": "failed", "reason": "interrupted"}, {"status": "pending", "reason": None}]
 
 
 def test_an_unknown_loss_in_a_sweep_costs_nothing(place, train, tmp_path):

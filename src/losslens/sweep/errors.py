@@ -13,11 +13,14 @@ TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with one line and exit code 1 on any error inside."""
+    """End the program with one line and exit code 1 on any error inside, 130 if it is interrupted."""
     # So Hydra raises its own errors, of composing configurations for instance, instead of printing several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if TRACEBACK_WANTED:
             traceback.print_exc()

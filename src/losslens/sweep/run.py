@@ -139,7 +139,10 @@ def _train(variant: Variant, decoded: dict[str, Images], report: Callable[[int, 
         if key not in decoded:
             decoded[key] = build(source).decode()
         outcome = fit(variant.config, decoded[key], variant.folder, variant.values, report)
-    except BaseException as error:  # an interruption too
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the one into the other
+        write_status(variant.folder, "failed", "interrupted")
+        raise KeyboardInterrupt from error
+    except Exception as error:
         write_status(variant.folder, "failed", one_line(error))
         raise
     write_status(variant.folder, "done")
