@@ -61,6 +61,29 @@ def photograph() -> torch.Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
 
 
+@pytest.fixture(scope="session")
+def images():
+    """Random images, uint8, 80 to train on and 16 to validate on."""
+    from losslens.data import Images
+
+    generator = torch.Generator().manual_seed(0)
+    train, val = (torch.randint(0, 256, (n, 3, 12, 12), generator=generator, dtype=torch.uint8) for n in (80, 16))
+    return Images(train, val)
+
+
+@pytest.fixture
+def train_array(tmp_path, images):
+    """Train variants together, given as changes of one configuration, and return what they left."""
+
+    from variants import Trained
+
+    def run(variants: dict[str, dict], workers: int = 2, **trainer) -> Trained:
+        folder = tmp_path / f"array{len(list(tmp_path.glob('array*')))}"
+        return Trained(folder, images, variants, trainer, workers)
+
+    return run
+
+
 def the_only(paths) -> Path:
     (path,) = paths
     return path

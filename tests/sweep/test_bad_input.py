@@ -51,6 +51,8 @@ CASES = {
         "loss=NaNLater: the loss is nan at step 3: lower",
     ),
     "no write permission": ([*TINY, "hydra.run.dir=${claim:file/run}"], "cannot write file/run"),
+    "bad threads": ([*TINY, "array.threads=0"], "array.threads is 0: use auto, or a whole number of 1 or more"),
+    "bad size": ([*TINY, "array.max_variants=some"], "array.max_variants is some: use auto, or a whole number"),
     "bad seed": ([*TINY, "seed=-1"], "-1"),
 }
 
@@ -114,7 +116,7 @@ def test_an_interruption_is_told_in_the_status(tmp_path):
     assert process.returncode == 130
     folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
     states = [json.loads((folder / name / "status.json").read_text()) for name in ("loss=l1", "loss=luma")]
-    assert states == [{"status": "failed", "reason": "interrupted"}, {"status": "pending", "reason": None}]
+    assert states == 2 * [{"status": "failed", "reason": "interrupted"}]
 
 
 def test_an_unknown_loss_in_a_sweep_costs_nothing(place, train, tmp_path):

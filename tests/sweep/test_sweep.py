@@ -25,7 +25,15 @@ VARIANTS = ["loss=l1", "loss=luma"]
 def sweep(tmp_path_factory):
     """One sweep for all tests that only look at it."""
     place = tmp_path_factory.mktemp("sweep")
-    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=12"]
+    command = [
+        sys.executable,
+        ROOT / "train.py",
+        "-m",
+        "loss=l1,luma",
+        *TINY,
+        "trainer.max_epochs=12",
+        "array.threads=1",
+    ]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
     folder = the_only((place / "outputs" / "sweeps").iterdir())
     return folder, done
@@ -175,11 +183,39 @@ def test_the_same_command_twice_gives_identical_metrics_and_weights(train, tmp_p
 
 def test_a_run_alone_is_the_variant_of_a_sweep(sweep, train, tmp_path):
     folder, _ = sweep
-    train("loss=luma", *TINY, "trainer.max_epochs=12", "hydra.run.dir=alone")
+    train("loss=luma", *TINY, "trainer.max_epochs=12", "array.threads=1", "hydra.run.dir=alone")
     alone, in_sweep = (
         json.loads((place / "metrics.json").read_text()) for place in (tmp_path / "alone", folder / "loss=luma")
     )
     assert alone["metrics"] == in_sweep["metrics"]
+    assert alone["array"] == {"variants": 1, "threads": 1}
+    assert in_sweep["array"] == {"variants": 2, "threads": 1}
+
+
+def test_more_variants_than_may_train_at_once_make_several_arrays(sweep, train, tmp_path):
+    folder, _ = sweep
+    done = train(
+        *("-m", "loss=l1,red,luma", *TINY, "trainer.max_epochs=12", "array.threads=1", "array.max_variants=2"),
+        "hydra.sweep.dir=several",
+    )
+    assert "2 arrays, one after another" in done.stdout
+    for variant in VARIANTS:
+        several, one = (
+            json.loads((place / variant / "metrics.json").read_text()) for place in (tmp_path / "several", folder)
+        )
+        assert several["metrics"] == one["metrics"]
+    assert several["array"]["variants"] == 1
+    assert (tmp_path / "several" / "sheet.png").is_file()
+
+
+def test_variants_of_different_data_train_one_after_another(train, tmp_path):
+    done = train("-m", "data.seed=0,1", "loss=l1", *TINY)
+    folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
+    assert sorted(path.name for path in folder.glob("sheet*.png")) == ["sheet-2.png", "sheet.png"]
+    for seed in (0, 1):
+        facts = json.loads((folder / f"data.seed={seed}" / "metrics.json").read_text())
+        assert facts["array"]["variants"] == 1
+    assert "arrays, one after another" not in done.stdout
 
 
 def test_a_run_has_its_readable_folder_and_steps_may_end_anywhere(train, tmp_path):

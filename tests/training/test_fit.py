@@ -1,4 +1,4 @@
-"""How a variant is set up: precision, where data lives, the watch for NaN."""
+"""How an array is set up: precision, where data lives."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,6 @@ from conftest import TINY, the_only
 
 from losslens.data import ImageDataModule, Images
 from losslens.training import fit as fit_module
-from losslens.training.callbacks import StopAtNaN
 
 HAS_GPU = torch.cuda.is_available()
 
@@ -26,9 +25,9 @@ HAS_GPU = torch.cuda.is_available()
 def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_gpu, has_bf16, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: has_bf16)
-    monkeypatch.setattr(fit_module, "build", lambda config, **arguments: config)
+    monkeypatch.setattr(fit_module, "build", lambda config, **_: SimpleNamespace(**config, world_size=1))
     config = {"accelerator": accelerator, "precision": "auto", "callbacks": []}
-    assert fit_module.make_trainer(config, tmp_path, None, [])["precision"] == precision
+    assert fit_module.make_trainer(config, tmp_path, []).precision == precision
 
 
 def test_data_that_does_not_fit_stays_in_main_memory(monkeypatch):
@@ -42,21 +41,6 @@ def test_data_that_does_not_fit_stays_in_main_memory(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: f"on {device}")
     data.setup("fit")
     assert data.images.train == "on cuda"
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_nan_is_told_with_its_step_also_when_looked_at_later(bad):
-    """As on a GPU, where losses are looked at only now and then: the first bad one is the one that is told."""
-    watch = StopAtNaN()
-    for step, loss in enumerate([0.5, 0.4, bad, float("nan"), 0.3], start=1):
-        trainer = SimpleNamespace(global_step=step, log_every_n_steps=100)
-        outputs = {"loss": torch.tensor(loss, device="cpu")}
-        if step < 3:
-            watch.on_train_batch_end(trainer, None, outputs, None, step)
-        else:
-            watch._remember(trainer.global_step, outputs["loss"])
-    with pytest.raises(ValueError, match=f"the loss is {bad} at step 3"):
-        watch.on_train_epoch_end(None, None)
 
 
 @pytest.mark.gpu

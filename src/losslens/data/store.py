@@ -1,21 +1,50 @@
 """Images held as uint8 on one device; batches are gathered, mirrored and made float there."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
+class Order(NamedTuple):
+    """Which images make which step: `indices`, int64 `(steps, B)`, and `mirror`, bool of that shape."""
+
+    indices: Tensor
+    mirror: Tensor
+
+
+def draw_order(count: int, batch_size: int, generator: torch.Generator, flip: bool) -> Order:
+    """Draw a fresh permutation of images; the incomplete last batch is left out, so that every step has one shape.
+
+    Args:
+        count: of images, at least `batch_size`.
+        batch_size: images per step.
+        generator: on the CPU; what it draws does not depend on the device of the images.
+        flip: mirror each image left to right with probability 1/2.
+    """
+    steps = count // batch_size
+    order = torch.randperm(count, generator=generator)
+    mirror = torch.rand(count, generator=generator).lt(0.5) & flip
+    return Order(*(drawn[: steps * batch_size].view(steps, batch_size) for drawn in (order, mirror)))
+
+
+def gather(images: Tensor, indices: Tensor, mirror: Tensor) -> Tensor:
+    """Make a batch, float `(B, 3, H, W)` in [0, 1], of uint8 images `(N, 3, H, W)` on the same device."""
+    batch = images[indices]
+    batch = torch.where(mirror[:, None, None, None], batch.flip(-1), batch)
+    return batch.float().div_(255)
+
+
 class Batches:
     """Iterable over batches of one uint8 tensor, each a float image `(B, 3, H, W)` in [0, 1] on the tensor's device.
 
-    Given a generator, the order is a fresh permutation at every pass and the incomplete last batch is left out, so that
-    every step has one shape; without one, all images come in their order.
+    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
         batch_size: images per batch, at most N if a generator is given.
-        generator: on the CPU; draws the order and the mirroring, the same on every device.
+        generator: on the CPU.
         flip: mirror each image left to right with probability 1/2.
     """
 
@@ -38,12 +67,7 @@ class Batches:
             for start in range(0, len(self.images), self.batch_size):
                 yield self.images[start : start + self.batch_size].float().div_(255)
             return
-        device, count = self.images.device, len(self.images)
-        order = torch.randperm(count, generator=self.generator).to(device)
-        mirror = torch.rand(count, generator=self.generator).lt(0.5).to(device)
-        for step in range(len(self)):
-            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            images = self.images[order[batch]]
-            if self.flip:
-                images = torch.where(mirror[batch, None, None, None], images.flip(-1), images)
-            yield images.float().div_(255)
+        order = draw_order(len(self.images), self.batch_size, self.generator, self.flip)
+        device = self.images.device
+        for indices, mirror in zip(order.indices.to(device), order.mirror.to(device), strict=True):
+            yield gather(self.images, indices, mirror)

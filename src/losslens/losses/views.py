@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from losslens.losses.color import LUMA_601, LUMA_709, Direction
 
@@ -43,7 +42,9 @@ class LinearView(nn.Module):
         """Project `(N, 3, H, W)` to `(N, K, H, W)`."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
-        return F.conv2d(images, self.weights.to(images)[:, :, None, None])
+        # A product of matrices: a 1x1 convolution of three channels takes five times as long on a CPU.
+        features = self.weights.to(images) @ images.flatten(2)
+        return features.view(len(images), -1, *images.shape[2:])
 
     def sees(self, direction: Direction) -> bool:
         """Whether the features determine the image along `direction`, a vector in RGB."""

@@ -60,6 +60,7 @@ class Autoencoder(nn.Module):
         for before, after in pairwise(reversed(widths)):
             decoder += [activation(), nn.Upsample(scale_factor=2, mode="bilinear"), _conv(before, after)]
         self.decoder = nn.Sequential(*decoder, activation(), InterpolatingHead(widths[0], patch))
+        self.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPU and GPU
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images `(N, 3, H, W)` in [0, 1] to codes `(N, code_channels, ceil(H / stride), ceil(W / stride))`.
@@ -73,8 +74,10 @@ class Autoencoder(nn.Module):
                 f"image size {height}x{width} is smaller than the network's stride {self.stride}: "
                 f"use images of at least {self.stride} pixels a side, or a model with fewer widths or a smaller patch"
             )
-        centered = F.pad(2 * images - 1, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        code: Tensor = self.encoder(centered)
+        right, bottom = -width % self.stride, -height % self.stride
+        if right or bottom:
+            images = F.pad(images, (0, right, 0, bottom), mode="replicate")
+        code: Tensor = self.encoder(2 * images - 1)
         return code
 
     def decode(self, code: Tensor) -> Tensor:

@@ -6,9 +6,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -21,34 +19,101 @@ from losslens.report.sheet import sheet
 from losslens.report.table import print_results
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.folders import cannot_write, environment, write_status
-from losslens.sweep.names import folder_name, job_values, unique, varied_values
+from losslens.sweep.plan import group_variants, plan_variants, share_cores, split_by_memory
 from losslens.sweep.start import Job
 from losslens.training.build import build
-from losslens.training.fit import Outcome, fit
-from losslens.training.logger import HParam
+from losslens.training.fit import Outcome, Variant, fit
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One fully resolved configuration of a sweep.
+class Sweep:
+    """The variants of one command on their way: what came of them, and what is told of it.
 
     Args:
-        name: readable and unique within the sweep.
-        config: resolved, plain.
-        folder: where it is written.
-        values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
+        variants: with their folders.
+        console: for the user.
+        report: takes the share of all training that is done.
     """
 
-    name: str
-    config: dict[str, Any]
-    folder: Path
-    values: dict[str, HParam]
+    def __init__(self, variants: Sequence[Variant], console: Console, report: Callable[[float], None]) -> None:
+        self.variants = {variant.name: variant for variant in variants}
+        self.console = console
+        self.report = report
+        self.outcomes: dict[str, Outcome] = {}
+        self.failures: dict[str, str] = {}
+
+    def train(self) -> None:
+        """Train all variants; one that fails does not stop the others."""
+        for group in group_variants(list(self.variants.values())):
+            try:
+                images: Images = build(group[0].config["data"]).decode()
+                cores = share_cores(len(group), group[0].config["array"]["threads"])
+                arrays = split_by_memory(group, images, cores[0])
+            except Exception as error:
+                self._fail_all(group, error)
+                continue
+            if len(arrays) > 1:
+                self.say(f"memory or array.max_variants allow {len(arrays)} arrays, one after another")
+            for array in arrays:
+                self._train_array(array, images, cores)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _train_array(self, array: Sequence[Variant], images: Images, cores: tuple[int, int]) -> None:
+        done_before = len(self.outcomes) + len(self.failures)
+
+        def report(share: float) -> None:
+            self.report((done_before + share * len(array)) / len(self.variants))
+
+        for variant in array:
+            write_status(variant.folder, "running")
+        try:
+            outcomes = fit(
+                array,
+                images,
+                num_workers=min(cores[0], len(array)),
+                num_threads=cores[1],
+                report=report,
+                on_failure=self._fail,
+                say=self.say,
+            )
+        except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the one into the other
+            for variant in array:
+                write_status(variant.folder, "failed", "interrupted")
+            raise KeyboardInterrupt from error
+        except torch.OutOfMemoryError as error:
+            if len(array) == 1:
+                self._fail_all(array, error)
+                return
+            self.say("out of memory: the array is split, and its halves train one after another")
+            for half in (array[: len(array) // 2], array[len(array) // 2 :]):
+                self._train_array([each for each in half if each.name not in self.failures], images, cores)
+        except Exception as error:
+            self._fail_all(array, error)
+        else:
+            for name, outcome in outcomes.items():
+                write_status(self.variants[name].folder, "done")
+                self.outcomes[name] = outcome
+                self.say(_summary(name, outcome))
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.failures[name] = one_line(error)
+        write_status(self.variants[name].folder, "failed", self.failures[name])
+        self.say(f"{name}: failed")
+        if TRACEBACK_WANTED:
+            traceback.print_exception(error)
+
+    def _fail_all(self, variants: Sequence[Variant], error: Exception) -> None:
+        for variant in variants:
+            if variant.name not in self.failures:
+                self._fail(variant.name, error)
 
 
 def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> list[dict[str, float]]:
-    """Train all variants; one that fails does not stop the others.
+    """Train all variants and show what came of them.
 
     Args:
         jobs: configuration, overrides and Hydra's choices of each variant.
@@ -63,57 +128,25 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
     """
     for package in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)  # else it lists devices and advertises
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval", module="lightning")  # few steps are fine
-    warnings.filterwarnings("ignore", ".*could not find the monitored key", module="lightning")  # steps ended early
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever asks for a profile sees it
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    variants = plan(jobs, folder, single=single)
+    variants = plan_variants(jobs, folder, single=single)
     _prepare(variants)
-    say(f"{len(variants)} variant{'s' if len(variants) > 1 else ''} in {folder}")
-    outcomes: dict[str, Outcome] = {}
-    failures: dict[str, str] = {}
-    decoded: dict[str, Images] = {}
-    with _progress(console, len(variants)) as report:
-        for index, variant in enumerate(variants):
-            try:
-                outcomes[variant.name] = _train(variant, decoded, report(index, variant.name))
-            except Exception as error:
-                failures[variant.name] = one_line(error)
-                say(f"{variant.name}: failed")
-                if TRACEBACK_WANTED:
-                    traceback.print_exception(error)
-            else:
-                say(_summary(variant.name, outcomes[variant.name]))
+    with _progress(console, f"{len(variants)} variant{'s' if len(variants) > 1 else ''}") as report:
+        sweep = Sweep(variants, console, report)
+        sweep.say(f"{len(variants)} variant{'s' if len(variants) > 1 else ''} in {folder}")
+        sweep.train()
+    outcomes = {variant.name: sweep.outcomes[variant.name] for variant in variants if variant.name in sweep.outcomes}
     if outcomes:
         commands = [f"tensorboard --logdir {folder}"]
         pictures = [folder / "grid.png"] if single else _write_sheets(variants, outcomes, folder)
         commands += [f"python -m webbrowser {picture.resolve().as_uri()}" for picture in pictures]
         print_results(console, outcomes, commands)
-    if failures:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        raise ValueError(reasons if single else f"{len(failures)} of {len(variants)} variants failed: {reasons}")
-    return [outcomes[variant.name].metrics for variant in variants]
-
-
-def plan(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Variant]:
-    """Name the variants, place them in folders, and resolve their configurations."""
-    values = [job_values(overrides, choices) for _, overrides, choices in jobs]
-    varied = varied_values(values)
-    names = unique([folder_name(value) for value in varied])
-    variants = []
-    for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        assert isinstance(resolved, dict)
-        main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
-        hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}
-        variants.append(
-            Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams)
-        )
-    return variants
+    if sweep.failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sweep.failures.items())
+        raise ValueError(reasons if single else f"{len(sweep.failures)} of {len(variants)} variants failed: {reasons}")
+    return [outcome.metrics for outcome in outcomes.values()]
 
 
 def _prepare(variants: Sequence[Variant]) -> None:
@@ -128,25 +161,6 @@ def _prepare(variants: Sequence[Variant]) -> None:
             write_status(variant.folder, "pending")
         except OSError as error:
             raise cannot_write(variant.folder, error.strerror or str(error)) from error
-
-
-def _train(variant: Variant, decoded: dict[str, Images], report: Callable[[int, float], None]) -> Outcome:
-    """Train one variant, with its data decoded once per sweep and its status in its folder."""
-    write_status(variant.folder, "running")
-    try:
-        source = variant.config["data"]
-        key = repr(source)
-        if key not in decoded:
-            decoded[key] = build(source).decode()
-        outcome = fit(variant.config, decoded[key], variant.folder, variant.values, report)
-    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the one into the other
-        write_status(variant.folder, "failed", "interrupted")
-        raise KeyboardInterrupt from error
-    except Exception as error:
-        write_status(variant.folder, "failed", one_line(error))
-        raise
-    write_status(variant.folder, "done")
-    return outcome
 
 
 def _write_sheets(variants: Sequence[Variant], outcomes: dict[str, Outcome], folder: Path) -> list[Path]:
@@ -172,11 +186,11 @@ def _summary(name: str, outcome: Outcome) -> str:
 
 
 @contextmanager
-def _progress(console: Console, num_variants: int) -> Iterator[Callable[[int, str], Callable[[int, float], None]]]:
+def _progress(console: Console, description: str) -> Iterator[Callable[[float], None]]:
     """Show one bar for the whole sweep; nothing where the output is not a terminal.
 
     Yields:
-        A function that takes a variant's place and name and returns what its training reports to.
+        A function that takes the share that is done.
     """
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), "elapsed", TimeRemainingColumn(), "left")
     progress = Progress(
@@ -186,11 +200,6 @@ def _progress(console: Console, num_variants: int) -> Iterator[Callable[[int, st
         transient=True,
         disable=not console.is_terminal,
     )
-    task = progress.add_task("decoding", total=num_variants)
-
-    def reporter(index: int, name: str) -> Callable[[int, float], None]:
-        description = f"{name} ({index + 1} of {num_variants})"
-        return lambda done, total: progress.update(task, description=description, completed=index + done / total)
-
+    task = progress.add_task(description, total=1.0)
     with progress:
-        yield reporter
+        yield lambda done: progress.update(task, completed=done)

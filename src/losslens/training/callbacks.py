@@ -1,16 +1,16 @@
-"""What happens beside the training of a variant: numbers, the watch for NaN, progress."""
+"""What happens beside the training of a variant: numbers, checkpoints; and beside that of an array: progress."""
 
 import csv
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from torch import Tensor
 
-from losslens.files import write_text
+from losslens.files import write, write_text
+from losslens.training.array import VariantArray
 from losslens.training.metrics import METRICS
 
 
@@ -39,55 +39,33 @@ class MetricsTable(L.Callback):
         return {name: self.rows[-1][f"val/{name}"] for name in METRICS}
 
 
-class StopAtNaN(L.Callback):
-    """Stop with the step and the value as soon as the loss is not finite.
+class Checkpoints(L.Callback):
+    """Write `checkpoints/last.ckpt` at every validation, and `best.ckpt` where `val/loss` is lowest."""
 
-    On a GPU, looking at every loss would make the host wait for every step; so the first bad step is kept on the device
-    and looked at only every `log_every_n_steps` steps and at the end of an epoch.
-    """
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkpoints"
+        self.best = float("inf")
 
-    def __init__(self) -> None:
-        self._kept: Tensor | None = None
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Remember the loss, and look at it if that is cheap or due."""
-        loss = outputs["loss"].detach()
-        self._remember(trainer.global_step, loss)
-        every = 1 if loss.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every == 0:
-            self._check()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at what the epoch brought."""
-        self._check()
-
-    def _remember(self, step: int, loss: Tensor) -> None:
-        """Keep the latest step and loss, or the first that is not finite, without a look from the host."""
-        latest = torch.stack([torch.full_like(loss, step, dtype=torch.float32), loss.float()])
-        kept = self._kept
-        self._kept = latest if kept is None else torch.where(kept[1].isfinite(), latest, kept)
-
-    def _check(self) -> None:
-        if self._kept is None:
-            return
-        step, loss = self._kept.tolist()
-        if loss - loss != 0:  # true for NaN and both infinities
-            raise ValueError(
-                f"the loss is {loss} at step {step:.0f}: lower the learning rate (optimizer.lr=...), "
-                "clip gradients (trainer.gradient_clip_val=1), or mend the loss"
-            )
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write one or both."""
+        self.folder.mkdir(exist_ok=True)
+        last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
+        write(last, trainer.save_checkpoint)
+        loss = trainer.callback_metrics["val/loss"].item()
+        if loss < self.best or not best.exists():
+            self.best = loss
+            write(best, lambda aside: shutil.copyfile(last, aside))
 
 
 class StepReport(L.Callback):
-    """Tell how far training is: calls `report(steps done, steps in all)` after every step."""
+    """Tell how far an array is: calls `report(share of the steps that is done)` after every chunk of steps."""
 
-    def __init__(self, report: Callable[[int, float], None]) -> None:
+    def __init__(self, report: Callable[[float], None]) -> None:
         self.report = report
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the step."""
-        self.report(trainer.global_step, trainer.estimated_stepping_batches)
+        """Report the share."""
+        assert isinstance(pl_module, VariantArray)
+        self.report(trainer.global_step / pl_module.members[0].trainer.estimated_stepping_batches)

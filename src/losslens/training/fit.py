@@ -1,29 +1,52 @@
-"""Train one variant from its configuration, and leave in its folder all that it was and became."""
+"""Train an array of variants from their configurations, and leave in each one's folder all that it was and became."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
-from losslens.data.datamodule import ImageDataModule
+from losslens.data.datamodule import ArrayDataModule
 from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.losses import LinearView, check_loss
 from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.training.array import VariantArray
 from losslens.training.build import build
-from losslens.training.callbacks import MetricsTable, StepReport, StopAtNaN
+from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
+from losslens.training.member import Member
 from losslens.training.metrics import METRICS
 from losslens.training.module import LitAutoencoder
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
+# Steps at once. On a CPU enough to keep all cores busy; on a GPU enough to hide what the Trainer costs.
+CHUNK = {"cpu": 8, "cuda": 64}
+# With these the Trainer counts batches for itself, so that a batch has to be one step.
+COUNTED_IN_BATCHES = {"val_check_interval": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One fully resolved configuration of a sweep.
+
+    Args:
+        name: readable and unique within the sweep.
+        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`.
+        folder: where it is written; it exists.
+        values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    folder: Path
+    values: Mapping[str, HParam]
 
 
 @dataclass(frozen=True)
@@ -45,65 +68,140 @@ class Outcome:
     reconstructions: Tensor
 
 
+@dataclass
+class _Part:
+    """What belongs to one variant besides its training."""
+
+    member: Member
+    logger: RunLogger
+    table: MetricsTable
+    pictures: ImageGrid
+    facts: dict[str, Any]
+
+
 def fit(
-    config: Mapping[str, Any],
+    variants: Sequence[Variant],
     images: Images,
-    folder: Path,
-    values: Mapping[str, HParam],
-    report: Callable[[int, float], None],
-) -> Outcome:
-    """Train a variant.
+    *,
+    num_workers: int,
+    num_threads: int,
+    report: Callable[[float], None],
+    on_failure: Callable[[str, Exception], None],
+    say: Callable[[str], None],
+) -> dict[str, Outcome]:
+    """Train variants together that share data and Trainer settings.
 
     Args:
-        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`.
+        variants: of the array.
         images: decoded.
-        folder: of the variant; it exists.
-        values: what is shown in the HParams tab.
-        report: called after every step with the steps done and the steps in all.
+        num_workers: on the CPU, variants that compute at once.
+        num_threads: on the CPU, PyTorch's threads per variant.
+        report: called now and then with the share of the steps that is done.
+        on_failure: called with the name of a variant and its error, when it fails.
+        say: takes lines for the user.
+
+    Returns:
+        What came of the variants that did not fail, by name.
 
     Raises:
-        ValueError: if a part of the configuration does not fit the others, or the loss turns NaN.
+        ValueError: if the settings that they share are wrong.
     """
-    L.seed_everything(config["seed"], verbose=False)
-    parts = {part: config[part] for part in ("loss", "optimizer", "schedule")}
-    module = LitAutoencoder(autoencoder=config["model"], **parts)
-    data = ImageDataModule(
-        images, batch_size=config["data"]["batch_size"], flip=config["data"]["flip"], seed=config["seed"]
+    start = time.perf_counter()
+    settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
+    trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
+    chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
+    if any(settings.get(key, plain) not in (plain, None) for key, plain in COUNTED_IN_BATCHES.items()):
+        chunk = 1
+    data = ArrayDataModule(
+        images,
+        batch_size=data_settings["batch_size"],
+        flip=data_settings["flip"],
+        generators=(generators := []),
+        chunk=chunk,
+        limit=settings.get("limit_train_batches"),
     )
     originals = data.fixed_images(NUM_FIXED_IMAGES)
+    parts: dict[str, _Part] = {}
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        for variant in variants:
+            try:
+                parts[variant.name] = _prepare(variant, originals, on_failure)
+            except Exception as error:
+                on_failure(variant.name, error)
+        members = [part.member for part in parts.values()]
+        if not members:
+            return {}
+        generators += [member.generator for member in members]
+        array = VariantArray(
+            members, num_workers=num_workers, num_threads=num_threads, clip=_clipping(settings), say=say
+        )
+        trainer.fit(array, datamodule=data)
+        if any(member.failure is None and member.validated_step != member.step for member in members):
+            trainer.validate(array, datamodule=data, verbose=False)
+        facts = {
+            "epochs": trainer.current_epoch,
+            "seconds": round(time.perf_counter() - start, 3),
+            "array": {"variants": len(variants), "threads": num_threads},
+        }
+    finally:
+        torch.set_num_threads(threads_before)
+    outcomes = {}
+    for name, part in parts.items():
+        if part.member.failure is None:
+            try:
+                outcomes[name] = _finish(part, facts, originals)
+            except Exception as error:
+                part.member.fail(error)
+        part.logger.experiment.close()
+    return outcomes
+
+
+def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exception], None]) -> _Part:
+    """Make all that belongs to one variant, and check that it can be trained."""
+    config, folder = variant.config, variant.folder
+    L.seed_everything(config["seed"], verbose=False)
+    module = LitAutoencoder(
+        autoencoder=config["model"], **{part: config[part] for part in ("loss", "optimizer", "schedule")}
+    )
+    logger, table, pictures = RunLogger(folder), MetricsTable(folder), ImageGrid(originals, folder)
+    own = [build(callback) for callback in config["trainer"].get("callbacks") or []]
+    member = Member(
+        variant.name,
+        module,
+        seed=config["seed"],
+        folder=folder,
+        logger=logger,
+        callbacks=[*own, table, pictures, Checkpoints(folder)],
+        on_failure=lambda error: on_failure(variant.name, error),
+    )
     code_shape = check_autoencoder(module, originals)
     check_loss(module.loss, originals)
-
-    logger = RunLogger(folder)
-    table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
-    checkpoint = ModelCheckpoint(
-        folder / "checkpoints", "best", monitor="val/loss", save_last=True, enable_version_counter=False
-    )
-    trainer = make_trainer(
-        config["trainer"], folder, logger, [StopAtNaN(), StepReport(report), table, pictures, checkpoint]
-    )
+    if config["array"]["compile"]:
+        # In torch 2.15 the compiler fails on channels-last gradients of edge padding.
+        module.autoencoder.to(memory_format=torch.contiguous_format)
+        for method in ("encode", "decode"):
+            function = getattr(module.autoencoder, method)
+            setattr(module.autoencoder, method, torch.compile(function, options={"layout_optimization": False}))
     facts: dict[str, Any] = {
         "code_shape": code_shape,
         "compression_ratio": originals[0].numel() / torch.Size(code_shape).numel(),
         "num_parameters": sum(parameter.numel() for parameter in module.autoencoder.parameters()),
     }
-    logger.open_session({**values}, [f"val/{name}" for name in METRICS])
+    logger.open_session({**variant.values}, [f"val/{name}" for name in METRICS])
     logger.log_metrics({"compression_ratio": facts["compression_ratio"]}, step=0)
-    start = time.perf_counter()
-    trainer.fit(module, datamodule=data)
-    if not table.rows or table.rows[-1]["step"] != trainer.global_step:
-        trainer.validate(module, datamodule=data, verbose=False)
-        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-        if not checkpoint.best_model_path:
-            trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
-    seconds = time.perf_counter() - start
-    pictures.finish(trainer)
-    logger.close_session()
+    return _Part(member, logger, table, pictures, facts)
 
-    facts |= {"steps": trainer.global_step, "epochs": trainer.current_epoch, "seconds": round(seconds, 3)}
-    seen = seen_directions(module.loss)
-    write_json(folder / "metrics.json", {"metrics": table.final, "seen": seen, **facts})
-    return Outcome(table.final, seen, facts, originals, pictures.reconstructions)
+
+def _finish(part: _Part, facts: dict[str, Any], originals: Tensor) -> Outcome:
+    """Write what a variant came to."""
+    part.pictures.finish(part.member.trainer)  # type: ignore[arg-type]
+    part.logger.close_session()
+    facts = {**part.facts, "steps": part.member.step, **facts}
+    seen = seen_directions(part.member.module.loss)
+    write_json(part.member.folder / "metrics.json", {"metrics": part.table.final, "seen": seen, **facts})
+    return Outcome(part.table.final, seen, facts, originals, part.pictures.reconstructions)
 
 
 def check_autoencoder(module: LitAutoencoder, images: Tensor) -> list[int]:
@@ -136,28 +234,45 @@ def seen_directions(loss: nn.Module) -> list[str]:
     return [name for name, direction in COLOR_DIRECTIONS.items() if view.sees(direction)]
 
 
-def make_trainer(config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[L.Callback]) -> L.Trainer:
-    """Make a Trainer that is quiet and writes into the variant's folder.
+def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    """Make the Trainer of an array: quiet, and without what its members have each for themselves.
 
     Args:
-        config: `_target_` and arguments of `lightning.Trainer`; `precision: auto` is bf16 where a GPU has it, and
-            `callbacks` are added to the given ones.
-        folder: of the variant.
-        logger: of the variant.
-        callbacks: of the variant.
+        config: `_target_` and arguments of `lightning.Trainer`; `precision: auto` is bf16 where a GPU has it.
+            Callbacks, clipping and the limit of training steps are the members' and the data's.
+        folder: where a profiler writes.
+        callbacks: of the array.
+
+    Raises:
+        ValueError: if an array cannot be trained that way.
     """
-    config = dict(config)
-    own = [build(callback) for callback in config.pop("callbacks", None) or []]
+    config = {
+        key: value
+        for key, value in config.items()
+        if key not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger")
+    }
+    if config.pop("accumulate_grad_batches", None) not in (None, 1):
+        raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
     if config.get("precision") == "auto":
         on_gpu = config.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         config["precision"] = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
+    if str(config.get("precision")) in ("16", "16-mixed"):
+        raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
     trainer: L.Trainer = build(
         config,
-        logger=logger,
-        callbacks=[*own, *callbacks],
+        callbacks=callbacks,
         default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    if trainer.world_size > 1:
+        raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
     return trainer
+
+
+def _clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
+    algorithm = GradClipAlgorithmType(config.get("gradient_clip_algorithm") or "norm")
+    return float(config.get("gradient_clip_val") or 0), algorithm

@@ -1,12 +1,13 @@
 """Fixed originals above their reconstructions: never rescaled, only clamped."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -52,10 +53,16 @@ class ImageGrid(L.Callback):
         self._log(trainer)
 
     def _render(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        images = self.images.to(pl_module.device)
-        self.reconstructions = pl_module(images).clamp(0, 1).cpu()
-        self._picture = to_pil(grid([self.images, self.reconstructions]))
-        write(self.folder / "grid.png", lambda path: self._picture.save(path, format="PNG"))
+        precision = trainer.precision_plugin
+        images = precision.convert_input(self.images.to(pl_module.device))
+        with precision.forward_context():
+            self.reconstructions = pl_module(images).float().clamp(0, 1).cpu()
+        picture = to_pil(grid([self.images, self.reconstructions]))
+        encoded = io.BytesIO()
+        picture.save(encoded, format="PNG", compress_level=1)  # a third larger in a fifth of the time
+        png = encoded.getvalue()
+        write(self.folder / "grid.png", lambda path: path.write_bytes(png))
+        self._image = Summary.Image(height=picture.height, width=picture.width, colorspace=3, encoded_image_string=png)
         self._step = trainer.global_step
 
     def _log(self, trainer: L.Trainer) -> None:
@@ -64,8 +71,7 @@ class ImageGrid(L.Callback):
         self._logged_step = self._step
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
-                pixels = np.asarray(self._picture)  # not the float tensor, which TensorBoard would round down
-                logger.experiment.add_image("originals above reconstructions", pixels, self._step, dataformats="HWC")
+                logger.add_picture("originals above reconstructions", self._image, self._step)
 
 
 def logged_validations(planned: int | None) -> set[int]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 # Lightning's `log_hyperparams` and torch's `add_hparams` bring a made-up metric and a nested run of its own.
@@ -30,6 +31,11 @@ class RunLogger(TensorBoardLogger):
         experiment, start, _ = hparams(values, dict.fromkeys(metrics, 0.0))
         for summary in (experiment, start):
             self.experiment._get_file_writer().add_summary(summary)
+
+    def add_picture(self, tag: str, image: Summary.Image, step: int) -> None:
+        """Log an image that is already encoded."""
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self.experiment._get_file_writer().add_summary(summary, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

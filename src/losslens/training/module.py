@@ -69,7 +69,7 @@ class LitAutoencoder(L.LightningModule):
         """Reconstruct images `(N, 3, H, W)`, as float32 whatever the precision of training; not clamped."""
         height, width = images.shape[-2:]
         reconstructions: Tensor = self.autoencoder.decode(self.encode(images))[..., :height, :width]
-        return reconstructions.float()
+        return reconstructions.float().contiguous()
 
     def training_step(self, batch: Any) -> Tensor:
         """Return the loss of a batch."""

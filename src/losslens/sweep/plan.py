@@ -1,0 +1,104 @@
+"""From the jobs of a sweep to variants, and from variants to the arrays that train one after another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from losslens.data.source import Images
+from losslens.sweep.names import folder_name, job_values, unique, varied_values
+from losslens.sweep.start import Job
+from losslens.training.fit import Variant, make_trainer
+from losslens.training.logger import HParam
+from losslens.training.memory import Need, free_memory, measure_step, variants_that_fit
+from losslens.training.module import LitAutoencoder
+
+SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
+
+
+def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Variant]:
+    """Name the variants, place them in folders, and resolve their configurations."""
+    values = [job_values(overrides, choices) for _, overrides, choices in jobs]
+    varied = varied_values(values)
+    names = unique([folder_name(value) for value in varied])
+    variants = []
+    for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(resolved, dict)
+        main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
+        hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}
+        variants.append(
+            Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams)
+        )
+    return variants
+
+
+def group_variants(variants: Sequence[Variant]) -> list[list[Variant]]:
+    """Bring together, in their order, the variants that can train in one array."""
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(repr([variant.config[part] for part in SHARED]), []).append(variant)
+    return list(groups.values())
+
+
+def share_cores(num_variants: int, threads: int | str) -> tuple[int, int]:
+    """Divide the threads that PyTorch would use by itself among variants.
+
+    Args:
+        num_variants: of the largest array.
+        threads: per variant, or `auto`.
+
+    Returns:
+        How many variants compute at once, and with how many threads each.
+
+    Raises:
+        ValueError: if `threads` is neither.
+    """
+    cores = torch.get_num_threads()
+    if threads == "auto":
+        threads = cores // min(num_variants, cores)
+    threads = _positive(threads, "array.threads")
+    return min(num_variants, max(1, cores // threads)), threads
+
+
+def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: int) -> list[list[Variant]]:
+    """Divide variants of one group into arrays that fit into memory, as `array.max_variants` says.
+
+    Raises:
+        ValueError: if that is neither a positive number nor `auto`.
+    """
+    most = variants[0].config["array"]["max_variants"]
+    if most != "auto":
+        most = _positive(most, "array.max_variants")
+        return [list(variants[first : first + most]) for first in range(0, len(variants), most)]
+    if len(variants) == 1:
+        return [list(variants)]
+    device = make_trainer(variants[0].config["trainer"], variants[0].folder, []).strategy.root_device
+    known: dict[str, Need] = {}
+    needs = [_need(variant, images, device, known) for variant in variants]
+    arrays, first = [], 0
+    while first < len(variants):
+        count = variants_that_fit(needs[first:], free_memory(device), num_workers if device.type == "cpu" else None)
+        arrays.append(list(variants[first : first + count]))
+        first += count
+    return arrays
+
+
+def _need(variant: Variant, images: Images, device: torch.device, known: dict[str, Need]) -> Need:
+    """Measure a step of a variant, or remember that of one alike; what cannot be made fails later, by itself."""
+    parts = {part: variant.config[part] for part in ("loss", "optimizer")}
+    key = repr([variant.config["model"], *parts.values()])
+    if key not in known:
+        batch = images.train[: variant.config["data"]["batch_size"]].float() / 255
+        try:
+            known[key] = measure_step(LitAutoencoder(variant.config["model"], **parts), batch, device)
+        except Exception:
+            known[key] = Need(0, 0)
+    return known[key]
+
+
+def _positive(value: int | str, key: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} is {value}: use auto, or a whole number of 1 or more")
+    return value

@@ -1,0 +1,197 @@
+"""Many variants in lockstep under one Trainer, each as if it were alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
+
+from losslens.data.store import Order
+from losslens.training.cpu import ThreadEngine
+from losslens.training.cuda import GraphEngine
+from losslens.training.member import Member
+
+
+class VariantArray(L.LightningModule):
+    """Train variants together: what each learns does not depend on who trains beside it.
+
+    A batch of the Trainer is an `Order`, a chunk of many steps: `(K, steps, B)`, a row for each member. The images are
+    those of the Trainer's `ArrayDataModule`. Every member has the ordinary hooks of Lightning called, with a trainer
+    of its own. A member that fails, or is asked to stop by a callback, leaves; the others go on unchanged.
+
+    Args:
+        members: the variants.
+        num_workers: on the CPU, variants that compute at once.
+        num_threads: on the CPU, PyTorch's threads per variant.
+        clip: threshold of gradient clipping, 0 for none, and whether it is meant by value or by norm.
+        say: takes lines for the user.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        num_workers: int,
+        num_threads: int,
+        clip: tuple[float, GradClipAlgorithmType],
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.members = list(members)
+        self.variants = nn.ModuleList(member.module for member in members)
+        self.num_workers = num_workers
+        self.num_threads = num_threads
+        self.clip = clip
+        self.say = say
+
+    def setup(self, stage: str) -> None:
+        """Give every member its trainer."""
+        if stage == "fit":
+            for member in self.members:
+                member.attach(self.trainer, self.trainer.datamodule.num_steps)  # type: ignore[attr-defined]
+        self._hook("setup", stage)
+
+    def configure_optimizers(self) -> Any:
+        """Make every member's optimizer and schedule; the members step them."""
+        self._each(Member.configure)
+        return [member.optimizer for member in self.members if member.failure is None]
+
+    def on_fit_start(self) -> None:
+        """Start the engine."""
+        self._start_engine()
+        self._hook("on_fit_start")
+
+    def on_train_start(self) -> None:
+        """Call the hook of all members."""
+        self._hook("on_train_start")
+        self._let_go()
+
+    def on_train_epoch_start(self) -> None:
+        """Call the hook of all members that train."""
+        self._hook("on_train_epoch_start", training=True)
+
+    def training_step(self, batch: Order, batch_idx: int) -> None:
+        """Take a chunk of steps with all members that train."""
+        num_steps = batch.indices.shape[1]
+        if self.trainer.max_steps != -1:
+            num_steps = min(num_steps, self.trainer.max_steps - self.trainer.global_step)
+        order = Order(batch.indices[:, :num_steps], batch.mirror[:, :num_steps])
+        images: Tensor = self.trainer.datamodule.images.train  # type: ignore[attr-defined]
+        with _no_autocast_cache():
+            self.engine.run(self.members, order, images)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for _ in range(num_steps):  # what makes the Trainer's global_step
+            progress.increment_ready()
+            progress.increment_completed()
+        self._let_go()
+
+    def on_train_epoch_end(self) -> None:
+        """Call the hook of all members that train."""
+        self._hook("on_train_epoch_end", training=True)
+        self._let_go(epochs_done=self.trainer.current_epoch + 1)
+
+    def on_validation_start(self) -> None:
+        """Choose whom to validate: who has learned since the last time."""
+        if self.trainer.state.fn == "validate":
+            self._start_engine()
+        self.validated = [each for each in self.members if each.failure is None and each.validated_step != each.step]
+        self._each(Member.begin_validation, self.validated)
+        self._validation_hook("on_validation_start")
+
+    def on_validation_epoch_start(self) -> None:
+        """Call the hook of those validated."""
+        self._validation_hook("on_validation_epoch_start")
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Validate a batch of images `(N, 3, H, W)` with all members at once."""
+
+        def validate(member: Member) -> None:
+            precision = member.trainer.precision_plugin
+            with torch.no_grad(), precision.forward_context(), member.turn():
+                member.hook_callbacks("on_validation_batch_start", batch, batch_idx)
+                member.module.validation_step(batch)
+                member.hook_callbacks("on_validation_batch_end", None, batch, batch_idx)
+
+        with _no_autocast_cache():
+            self.engine.each([member for member in self.validated if member.failure is None], validate)
+
+    def on_validation_epoch_end(self) -> None:
+        """Bring the metrics together."""
+        self._validation_hook("on_validation_epoch_end")
+        self._each(Member.end_validation, self.validated)
+
+    def on_validation_end(self) -> None:
+        """Call the hook of those validated, who now have their metrics; in parallel, since pictures are drawn there."""
+
+        def end(member: Member) -> None:
+            with torch.no_grad(), member.turn():
+                member.hook("on_validation_end")
+
+        # The default dtype, which some precisions change, is that of all threads: it is changed here, around them all.
+        with _no_autocast_cache(), self.trainer.precision_plugin.forward_context():
+            self.engine.each([member for member in self.validated if member.failure is None], end)
+        if self.trainer.state.fn == "fit":
+            self._let_go()
+        else:
+            self.engine.close()
+
+    def on_train_end(self) -> None:
+        """Call the hook of all members."""
+        self._hook("on_train_end")
+
+    def on_fit_end(self) -> None:
+        """Call the hook of all members and end the engine."""
+        self._hook("on_fit_end")
+        self.engine.close()
+
+    def teardown(self, stage: str) -> None:
+        """Call the hook of all members."""
+        self._hook("teardown", stage)
+
+    def _start_engine(self) -> None:
+        device = self.trainer.strategy.root_device
+        self.engine: ThreadEngine | GraphEngine = (
+            GraphEngine(device, self.say)
+            if device.type == "cuda"
+            else ThreadEngine(self.num_workers, self.num_threads, self.say)
+        )
+
+    def _each(self, function: Callable[[Member], Any], members: Sequence[Member] | None = None) -> None:
+        """Call a function for all members that have not failed, one after another; who raises an error has failed."""
+        for member in self.members if members is None else members:
+            if member.failure is None:
+                try:
+                    function(member)
+                except Exception as error:
+                    member.fail(error)
+
+    def _hook(self, name: str, *arguments: Any, training: bool = False) -> None:
+        members = [member for member in self.members if member.active or not training]
+        self._each(lambda member: member.hook(name, *arguments), members)
+
+    def _validation_hook(self, name: str) -> None:
+        self._each(lambda member: member.hook(name), self.validated)
+
+    def _let_go(self, epochs_done: int | None = None) -> None:
+        """Let members leave that are asked to, and end training when nobody is left."""
+        for member in self.members:
+            member.stopped |= member.may_stop(epochs_done)
+        if not any(member.active for member in self.members):
+            self.trainer.should_stop = True
+            self.trainer.fit_loop.min_epochs = None
+            self.trainer.fit_loop.epoch_loop.min_steps = None
+
+
+@contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Cast weights at every use: the Trainer's autocast spans many steps, and kept casts would be of old weights."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

@@ -1,0 +1,95 @@
+"""Training an array on the CPU: variants in parallel worker threads, each with its share of the cores."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+from torch import Tensor
+
+from losslens.data.store import Order, gather
+from losslens.training.member import Member, OutOfMemory
+
+
+class ThreadEngine:
+    """Every worker takes the next step of whichever variant waits longest, so that all cores are busy to the end.
+
+    Which worker takes a step does not change it: each computes with the same number of threads.
+
+    Args:
+        num_workers: variants that compute at once.
+        num_threads: of PyTorch, per worker.
+        say: takes lines for the user.
+    """
+
+    def __init__(self, num_workers: int, num_threads: int, say: Callable[[str], None]) -> None:
+        self.num_workers = num_workers
+        self.num_threads = num_threads
+        self.say = say
+        self._pool = ThreadPoolExecutor(num_workers, "array", self._start_worker)
+
+    def run(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
+        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains."""
+        num_steps = order.indices.shape[1]
+        rows = {member: row for row, member in enumerate(members)}
+        first = {member: member.step for member in members}
+
+        def step(member: Member) -> bool:
+            position = member.step - first[member]
+            row = rows[member]
+            member.train(gather(images, order.indices[row, position], order.mirror[row, position]), look=True)
+            if member.step % member.trainer.log_every_n_steps == 0:
+                member.write_log(member.logged, member.step)
+            return member.step - first[member] < num_steps and not member.may_stop()
+
+        self.each([member for member in members if member.active], step)
+
+    def each(self, members: Sequence[Member], function: Callable[[Member], bool | None]) -> None:
+        """Call a function for all members, in parallel, and again for those for which it returns true.
+
+        An error ends its member's part in the array, and nothing else. When memory runs out, the call is repeated, and
+        from then on fewer members compute at once.
+        """
+        waiting = deque(members)
+        self._cancelled = False
+        if self.num_workers == 1:
+            self._work(waiting, function)
+            return
+        futures = [self._pool.submit(self._work, waiting, function) for _ in range(self.num_workers)]
+        try:
+            wait(futures)
+        except BaseException:
+            self._cancelled = True
+            wait(futures)
+            raise
+        for future in futures:
+            future.result()
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._pool.shutdown()
+
+    def _work(self, waiting: deque[Member], function: Callable[[Member], bool | None]) -> None:
+        while not self._cancelled:
+            try:
+                member = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                again = function(member)
+            except OutOfMemory as error:
+                if self.num_workers > 1:
+                    self.num_workers -= 1
+                    waiting.appendleft(member)
+                    self.say(f"out of memory: from here on {self.num_workers} variants compute at once")
+                    return
+                member.fail(ValueError(f"{error}: use fewer pixels, a smaller data.batch_size or a smaller model"))
+            except Exception as error:
+                member.fail(error)
+            else:
+                if again:
+                    waiting.append(member)
+
+    def _start_worker(self) -> None:
+        torch.set_num_threads(self.num_threads)
+        torch.set_autocast_cache_enabled(False)

@@ -1,0 +1,232 @@
+"""A variant in training: what it consists of, how it takes a step, what it logs."""
+
+import traceback
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from losslens.training.module import LitAutoencoder
+from losslens.training.random_stream import RandomStream
+from losslens.training.variant_trainer import VariantTrainer
+
+# Hooks that a callback or module may have at every step, in the order of Lightning's automatic optimization.
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+class OutOfMemory(Exception):
+    """A step ran out of memory before it changed any weight, so that it can be taken again."""
+
+
+class Member:
+    """A variant in an array: module, optimizer, schedule, random streams, callbacks, and what has become of it.
+
+    Made right after the module, when the global random state is what training alone would start from.
+
+    Args:
+        name: of the variant.
+        module: what is trained.
+        seed: of the order of its data.
+        folder: of the variant.
+        logger: of the variant.
+        callbacks: ordinary ones; they see a `VariantTrainer` and the variant's module.
+        on_failure: called with the error if it fails.
+    """
+
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    trainer: VariantTrainer
+
+    def __init__(
+        self,
+        name: str,
+        module: LitAutoencoder,
+        *,
+        seed: int,
+        folder: Path,
+        logger: Logger,
+        callbacks: Sequence[L.Callback],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.folder = folder
+        self.logger = logger
+        self.callbacks = list(callbacks)
+        self.on_failure = on_failure
+        self.random = RandomStream()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step = 0
+        self.validated_step = -1
+        self.metrics: dict[str, Tensor] = {}
+        self.logged: MutableMapping[str, Any] = {}
+        self.should_stop = False
+        self.stopped = False
+        self.failure: Exception | None = None
+        self._means: dict[str, tuple[Any, int]] | None = None
+        self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
+
+    @property
+    def active(self) -> bool:
+        """Whether it goes on training."""
+        return not self.stopped and self.failure is None
+
+    @property
+    def has_step_hooks(self) -> bool:
+        """Whether a callback, or the module itself, wants to see every step."""
+        return any(self._step_hooks.values())
+
+    def attach(self, trainer: L.Trainer, steps_per_epoch: int) -> None:
+        """Let the module and the callbacks see the variant's own trainer."""
+        self.trainer = VariantTrainer(trainer, self, steps_per_epoch)
+        self.module.trainer = self.trainer  # type: ignore[assignment]
+        object.__setattr__(self.module, "log", self.log)
+
+    def configure(self) -> None:
+        """Make the optimizer and the schedule."""
+        made: Any = self.module.configure_optimizers()
+        self.optimizer = made["optimizer"] if isinstance(made, dict) else made
+        self.schedule = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
+        for group in self.optimizer.param_groups:
+            if "capturable" in group and self.module.device.type == "cuda":
+                group["capturable"] = True  # its count of steps lives on the device
+
+    def hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the callbacks, then of the module."""
+        self.hook_callbacks(name, *arguments)
+        getattr(self.module, name)(*arguments)
+
+    def hook_callbacks(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the callbacks."""
+        for callback in self.callbacks:
+            getattr(callback, name)(self.trainer, self.module, *arguments)
+
+    def fail(self, error: Exception) -> None:
+        """Leave the array with an error."""
+        traceback.clear_frames(error.__traceback__)  # they hold the memory of a step
+        self.failure = error
+        for callback in self.callbacks:
+            with suppress(Exception):
+                callback.on_exception(self.trainer, self.module, error)  # type: ignore[arg-type]
+        self.on_failure(error)
+
+    def may_stop(self, epochs_done: int | None = None) -> bool:
+        """Whether a callback asked it to stop and the Trainer's `min_epochs` and `min_steps` allow it."""
+        if not self.should_stop:
+            return False
+        epochs_done = self.trainer.current_epoch if epochs_done is None else epochs_done
+        return epochs_done >= (self.trainer.min_epochs or 0) and self.step >= (self.trainer.min_steps or 0)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Enter around what may draw random numbers; at the first step, to find out whether it does."""
+        return self.random.turn() if self.random.drawn or self.step == 0 else nullcontext()
+
+    def optimize(self, images: Tensor, *, look: bool) -> Tensor:
+        """Take one optimizer step; returns the loss. The schedule is not stepped.
+
+        Args:
+            images: float `(B, 3, H, W)`.
+            look: whether the host looks at the loss before it is used.
+
+        Raises:
+            ValueError: if it looked, and the loss is not finite.
+            OutOfMemory: if memory ran out before a weight was changed.
+        """
+        precision, optimizer = self.trainer.precision_plugin, self.optimizer
+        try:
+            images = precision.convert_input(images)
+            with precision.forward_context():
+                loss = self.module.training_step(images)
+            if look:
+                self.check(loss.item(), self.step + 1)
+            self._call("on_before_zero_grad", optimizer)
+            optimizer.zero_grad()
+            self._call("on_before_backward", loss)
+            loss.backward()
+            self._call("on_after_backward")
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            optimizer.zero_grad()
+            raise OutOfMemory(str(error).partition("\n")[0]) from None
+        self._call("on_before_optimizer_step", optimizer)
+        self.trainer.clip_gradients(optimizer)
+        optimizer.step()
+        return loss.detach()
+
+    def train(self, images: Tensor, *, look: bool) -> Tensor:
+        """Take one whole step as Lightning's loop does; returns the loss."""
+        batch_idx = self.step % max(self.trainer.num_training_batches, 1)
+        with self.turn():
+            self._call("on_train_batch_start", images, batch_idx)
+            loss = self.optimize(images, look=look)
+            if self.schedule is not None:
+                self.schedule.step()
+            self.step += 1
+            self._call("on_train_batch_end", {"loss": loss}, images, batch_idx)
+        return loss
+
+    def check(self, loss: float, step: int) -> None:
+        """Raise a ValueError that says what to do if a loss is not finite."""
+        if loss - loss != 0:  # true for NaN and both infinities
+            raise ValueError(
+                f"the loss is {loss} at step {step}: lower the learning rate (optimizer.lr=...), "
+                "clip gradients (trainer.gradient_clip_val=1), or mend the loss"
+            )
+
+    def write_log(self, values: MutableMapping[str, Any], step: int) -> None:
+        """Hand what a step logged to the logger."""
+        self.metrics |= {name: torch.as_tensor(value) for name, value in values.items()}
+        numbers = {name: float(value) for name, value in values.items()}
+        self.logger.log_metrics({**numbers, "epoch": self.trainer.current_epoch}, step=step)
+
+    def log(self, name: str, value: Any, *_: Any, batch_size: int | None = None, **__: Any) -> None:
+        """Stand in for `LightningModule.log`: the value of a step, or in validation the mean over images."""
+        value = value.detach() if isinstance(value, Tensor) else value
+        if self._means is None:
+            self.logged[name] = value
+        else:
+            total, count = self._means.get(name, (0.0, 0))
+            self._means[name] = (total + value * (batch_size or 1), count + (batch_size or 1))
+
+    def begin_validation(self) -> None:
+        """From here on, `log` takes means."""
+        self._means = {}
+
+    def end_validation(self) -> None:
+        """Keep the means as metrics, and hand them to the logger."""
+        assert self._means is not None
+        means, self._means = self._means, None
+        self.validated_step = self.step
+        self.write_log({name: total / count for name, (total, count) in means.items()}, self.step)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for function in self._step_hooks[name]:
+            function(*arguments)
+
+    def _overriding(self, name: str) -> list[Callable[..., Any]]:
+        """List the hooks of that name that do something."""
+
+        def bound(callback: L.Callback) -> Callable[..., Any]:
+            return lambda *arguments: getattr(callback, name)(self.trainer, self.module, *arguments)
+
+        own = [bound(each) for each in self.callbacks if getattr(type(each), name) is not getattr(L.Callback, name)]
+        if getattr(type(self.module), name) is not getattr(L.LightningModule, name):
+            own.append(getattr(self.module, name))
+        return own
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

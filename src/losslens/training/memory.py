@@ -1,0 +1,85 @@
+"""How many variants fit into memory at once, from a measured step."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from losslens.training.module import LitAutoencoder
+
+MAX_SHARE_OF_FREE_MEMORY = 0.8  # allocators waste some, and validation needs some
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a variant needs: `state` as long as it trains, `step` more while it computes one."""
+
+    state: int
+    step: int
+
+
+def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device) -> Need:
+    """Take one optimizer step with a copy of a module, and measure.
+
+    The state is counted on the tensors of weights, gradients and optimizer. A step's bytes are the allocator's peak on
+    a GPU; on a CPU, what the forward pass keeps for the backward pass, twice, since gradients come in the same shapes.
+
+    Args:
+        module: on the CPU; it is not changed.
+        images: a batch, float `(B, 3, H, W)`.
+        device: where it is going to train.
+    """
+    copy = deepcopy(module).to(device)
+    images = images.to(device)
+    optimizer = copy.make_optimizer(copy.parameters())
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = copy.loss(copy(images), images)
+    loss.backward()
+    peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else 2 * sum(kept.values())
+    optimizer.step()
+    state = [*copy.parameters(), *copy.buffers(), *(weight.grad for weight in copy.parameters())]
+    state += [value for values in optimizer.state.values() for value in values.values()]
+    return Need(sum(tensor.nbytes for tensor in state if isinstance(tensor, Tensor)), peak)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU, or of main memory within the limit of the container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return min(free, max(limit - used, 0))
+
+
+def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None) -> int:
+    """Return how many variants of these needs fit at once, at least 1.
+
+    Args:
+        needs: of each variant, in their order.
+        free: bytes.
+        num_workers: variants that compute at once; None if all do.
+    """
+    budget = MAX_SHARE_OF_FREE_MEMORY * free
+    for count in range(len(needs), 1, -1):
+        steps = sorted((need.step for need in needs[:count]), reverse=True)[:num_workers]
+        if sum(need.state for need in needs[:count]) + sum(steps) <= budget:
+            return count
+    return 1

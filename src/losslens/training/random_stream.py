@@ -1,0 +1,61 @@
+"""The random numbers that a variant draws from global generators, as if nobody else drew from them."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+_TURN = Lock()  # there is one global state in a process
+
+
+class RandomStream:
+    """The global random state of Python, NumPy and torch, kept apart for one variant.
+
+    It starts as the state at the time of construction. `drawn` says whether anything was drawn from it since.
+    """
+
+    def __init__(self) -> None:
+        self._state = _collect()
+        self.drawn = False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Draw from this stream inside; one stream at a time. If that ends in an error, nothing counts as drawn."""
+        with _TURN:
+            before = _collect()
+            _restore(self._state)
+            try:
+                yield
+                after = _collect()
+                self.drawn |= not _equal(self._state, after)
+                self._state = after
+            finally:
+                _restore(before)
+
+
+def _collect() -> dict[str, Any]:
+    state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return (
+        first["python"] == second["python"]
+        and first["numpy"][2] == second["numpy"][2]
+        and np.array_equal(first["numpy"][1], second["numpy"][1])
+        and all(torch.equal(first[name], second[name]) for name in ("torch", "cuda") if name in first)
+    )

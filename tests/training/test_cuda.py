@@ -1,0 +1,155 @@
+"""The GPU's engine by its logic, on a CPU: what would be captured is called again instead of replayed."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from test_array import Forgetful, Fragile, SeesSteps, target
+from torch import nn
+from variants import ADAM, DIFFERENT, MODEL, MSE, ONE_CYCLE, SGD, assert_same_bits
+
+from losslens.training import array as array_module
+from losslens.training.cuda import GraphEngine
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
+
+
+class RecordedEngine(GraphEngine):
+    """Takes a call for a capture, and calls for replays; what fails in capture and how large a turn fits can be set."""
+
+    refuses: str | None = None
+    largest_turn = 100
+    recorded: ClassVar[list[int]] = []
+
+    def _record(self, steps):
+        if len(steps) > self.largest_turn:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        for member in steps:
+            if member.name == self.refuses:
+                raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        self.recorded.append(len(steps))
+        return lambda: [step() for step in steps.values()]
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Let arrays use a fresh kind of RecordedEngine, which is returned."""
+    kind = type("Engine", (RecordedEngine,), {"recorded": []})
+    monkeypatch.setattr(array_module, "ThreadEngine", lambda workers, threads, say: kind(torch.device("cpu"), say))
+    return kind
+
+
+def test_the_same_as_the_threads(train_array, monkeypatch):
+    threads = train_array(DIFFERENT, max_epochs=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(array_module, "ThreadEngine", lambda w, t, say: RecordedEngine(torch.device("cpu"), say))
+        graphs = train_array(DIFFERENT, max_epochs=5)
+    assert graphs.lines == []
+    for name in DIFFERENT:
+        for key, weight in threads.weights(name).items():
+            # Learning rates on the device are float32.
+            assert torch.allclose(graphs.weights(name)[key], weight, atol=1e-5), key
+        first, second = (array.folder / name / "metrics.csv" for array in (threads, graphs))
+        rows = [[float(cell) for cell in path.read_text().splitlines()[-1].split(",")] for path in (first, second)]
+        assert rows[0] == pytest.approx(rows[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_steps": 13}, {"val_check_interval": 4}, {"gradient_clip_val": 0.01}], ids=str
+)
+def test_alone_and_together_with_the_same_bits(train_array, engine, settings):
+    together = train_array(DIFFERENT, **settings)
+    assert together.lines == []
+    assert engine.recorded
+    for name, changes in DIFFERENT.items():
+        alone = train_array({name: changes}, **settings)
+        assert_same_bits(alone.weights(name), together.weights(name))
+        assert alone.outcomes[name].metrics == together.outcomes[name].metrics
+
+
+def test_memory_that_does_not_last_for_all_makes_turns(train_array, engine):
+    whole = train_array(DIFFERENT)
+    engine.largest_turn = 1
+    turns = train_array(DIFFERENT)
+    assert turns.lines == [
+        "out of memory: from here on variants compute in 2 turns",
+        "out of memory: from here on variants compute in 3 turns",
+    ]
+    for name in DIFFERENT:
+        assert_same_bits(turns.weights(name), whole.weights(name))
+    engine.largest_turn = 0
+    none = train_array({"red": {}})
+    assert none.lines == ["red: trains one step at a time, without a CUDA graph: out of memory"]
+    assert none.outcomes["red"].facts["steps"] == 20
+
+
+FORGETFUL = {"model": {**MODEL, "_target_": f"{Forgetful.__module__}.Forgetful"}}
+REFUSED = {
+    "refused in capture": ({}, {}, "RuntimeError: operation not permitted when stream is capturing"),
+    "random numbers": (FORGETFUL, {}, "it draws random numbers in its steps"),
+    "momentum": (
+        {"optimizer": SGD, "schedule": {**ONE_CYCLE, "cycle_momentum": True}},
+        {},
+        "its schedule changes more than the learning rate",
+    ),
+    "host state": ({"optimizer": {**ADAM, "_target_": "test_cuda.HostAdam", "fused": False}}, {}, "keeps its count on"),
+    "callback": ({}, {"callbacks": [target(SeesSteps)]}, "a callback looks at every step"),
+}
+
+
+class HostAdam(torch.optim.Adam):
+    """Counts in Python."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state["count"] = state.get("count", 0) + 1
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_who_cannot_be_captured_goes_on_beside_the_others(train_array, engine, case):
+    changes, settings, reason = REFUSED[case]
+    plain = train_array({"odd": changes}, **settings)
+    engine.recorded.clear()
+    if case == "refused in capture":
+        engine.refuses = "odd"
+    array = train_array({"red": {}, "odd": changes}, **settings)
+    lines = [line for line in array.lines if line.startswith("odd: trains one step at a time, without a CUDA graph: ")]
+    assert len(lines) == 1
+    assert reason in lines[0]
+    if case != "callback":  # which all have
+        assert len(array.lines) == 1
+        assert engine.recorded[-1] == 1
+        assert_same_bits(array.weights("red"), train_array({"red": {}}).weights("red"))
+    for key, weight in plain.weights("odd").items():
+        assert torch.allclose(array.weights("odd")[key], weight, atol=1e-5), key
+
+
+@pytest.mark.parametrize("n", [3, 9])
+def test_nan_is_told_with_its_step_also_when_looked_at_later(train_array, engine, n):
+    """One call is the check before training; the third step is still taken by itself, the ninth replayed."""
+    array = train_array({"red": {}, "bad": {"loss": target(Fragile, n=n + 1, how="nan")}, "mse": {"loss": MSE}})
+    assert str(array.failures["bad"]).startswith(f"the loss is nan at step {n}: lower the learning rate")
+    assert engine.recorded[-1] == 2  # captured anew, without it
+    whole = train_array({"red": {}, "mse": {"loss": MSE}})
+    for name in ("red", "mse"):
+        assert_same_bits(array.weights(name), whole.weights(name))
+
+
+def test_what_is_logged_has_its_step(train_array, engine):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    array = train_array({"red": {}})
+    events = EventAccumulator(str(array.folder / "red"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("lr")] == [5, 10, 15, 20]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.002)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.002, total_steps=20, cycle_momentum=False)
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step() if len(rates) < 20 else None
+    assert [event.value for event in events.Scalars("lr")] == pytest.approx(
+        [rates[step - 1] for step in (5, 10, 15, 20)]
+    )

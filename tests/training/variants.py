@@ -1,0 +1,84 @@
+"""Arrays of tiny variants, made as a sweep makes them."""
+
+from pathlib import Path
+
+import torch
+
+from losslens.data import Images
+from losslens.training.fit import Variant, fit
+
+MODEL = {
+    "_target_": "losslens.models.Autoencoder",
+    "widths": [4, 8],
+    "patch": 2,
+    "depth": 1,
+    "code_channels": 2,
+    "activation": {"_target_": "torch.nn.ReLU", "_partial_": True},
+}
+RED = {
+    "_target_": "losslens.losses.Loss",
+    "view": {"_target_": "losslens.losses.LinearView", "weights": [[1, 0, 0]]},
+    "distance": {"_target_": "torch.nn.L1Loss"},
+}
+MSE = {"_target_": "torch.nn.MSELoss"}
+ADAM = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.002, "fused": True}
+SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
+ONE_CYCLE = {
+    "_target_": "torch.optim.lr_scheduler.OneCycleLR",
+    "_partial_": True,
+    "max_lr": 0.002,
+    "cycle_momentum": False,
+}
+CONFIG = {
+    "model": MODEL,
+    "loss": RED,
+    "optimizer": ADAM,
+    "schedule": ONE_CYCLE,
+    "seed": 0,
+    "data": {"batch_size": 8, "flip": True},
+    "array": {"max_variants": "auto", "threads": 1, "compile": False},
+}
+TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 5}
+# Variants that differ in everything that may differ.
+DIFFERENT = {
+    "red": {},
+    "mse": {"loss": MSE, "optimizer": SGD, "schedule": None},
+    "wide": {"model": {**MODEL, "widths": [6, 10], "code_channels": 3}, "seed": 1},
+}
+
+
+class Trained:
+    """What an array left: weights, metrics, failures and lines."""
+
+    def __init__(self, folder: Path, images: Images, variants: dict[str, dict], trainer: dict, workers: int) -> None:
+        self.folder = folder
+        self.failures: dict[str, Exception] = {}
+        self.lines: list[str] = []
+        made = []
+        for name, changes in variants.items():
+            (folder / name).mkdir(parents=True)
+            config = {**CONFIG, "trainer": {**TRAINER, **trainer}, **changes}
+            made.append(Variant(name, config, folder / name, {"loss": name}))
+        self.outcomes = fit(
+            made,
+            images,
+            num_workers=min(workers, len(made)),
+            num_threads=1,
+            report=lambda share: None,
+            on_failure=self.failures.__setitem__,
+            say=self.lines.append,
+        )
+
+    def checkpoint(self, name: str, which: str = "last") -> dict:
+        if name in self.failures:
+            raise self.failures[name]
+        return torch.load(self.folder / name / "checkpoints" / f"{which}.ckpt", weights_only=True)
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        return self.checkpoint(name)["state_dict"]
+
+
+def assert_same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name, weight in first.items() if not torch.equal(weight, second[name])]
+    assert not different
