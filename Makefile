@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help sweep test lint tensorboard clean
+.PHONY: help sweep test lint bench tensorboard clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,6 +23,10 @@ lint: .venv/.installed ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.installed ## measure speed against what one writes without losslens; a quarter of an hour
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	for script in startup overhead scaling sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tensorboard: .venv/.installed ## look at all runs, on localhost only
 	$(BIN)/tensorboard --logdir outputs --host localhost

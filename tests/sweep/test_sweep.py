@@ -255,6 +255,12 @@ def test_anything_by_target(train, tmp_path):
     assert (folder / "seed=1").is_dir()
 
 
+def test_lightnings_profiler_and_progress_bar_work(train):
+    done = train("-m", "loss=l1,luma", *TINY, "+trainer.profiler=simple", "+trainer.enable_progress_bar=true")
+    assert "run_training_batch" in done.stdout + done.stderr
+    assert "Epoch 0" in done.stdout + done.stderr
+
+
 def test_help_lists_choices_and_imports_nothing_heavy(train):
     done = train("--help", PYTHONPROFILEIMPORTTIME="1")
     assert "loss: blue, green, l1, luma, mse, red" in done.stdout

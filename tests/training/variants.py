@@ -22,7 +22,7 @@ RED = {
 }
 MSE = {"_target_": "torch.nn.MSELoss"}
 ADAM = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.002, "fused": True}
-SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
+SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9, "fused": True}
 ONE_CYCLE = {
     "_target_": "torch.optim.lr_scheduler.OneCycleLR",
     "_partial_": True,

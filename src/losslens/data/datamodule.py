@@ -9,6 +9,7 @@ from torch import Tensor
 from losslens.data.source import Images
 from losslens.data.store import Batches, Order, draw_order
 
+VAL_BATCH_SIZE = {"cpu": 32}  # at least; in larger ones SSIM takes three times as long, outside of the caches
 MAX_SHARE_OF_FREE_MEMORY = 0.5  # of the GPU; what is larger stays in main memory, and batches travel
 
 
@@ -46,7 +47,8 @@ class HeldImages(L.LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """Return the validation images in their order."""
-        return Batches(self.images.val, max(self.batch_size, 128))
+        val = self.images.val
+        return Batches(val, max(self.batch_size, VAL_BATCH_SIZE.get(val.device.type, 128)))
 
     def fixed_images(self, count: int) -> Tensor:
         """Return float validation images `(count or fewer, 3, H, W)`, evenly spaced over the set: always the same.

@@ -1,6 +1,6 @@
 """What the steps of a CUDA graph log, kept on the device until the host looks."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -11,19 +11,20 @@ class Buffers(MutableMapping[str, Any]):
     """What a captured step logs, for every step of a chunk: the copy that `buffers[name] = value` makes is captured.
 
     Args:
+        names: of all that is going to be logged. The buffers are made now, since what fills them in a captured step
+            would do so in every replay.
         counter: int64 `(1,)` on the device, the place of the step in its chunk.
         length: most steps of a chunk.
     """
 
-    def __init__(self, counter: Tensor, length: int) -> None:
+    def __init__(self, names: Iterable[str], counter: Tensor, length: int) -> None:
         self._counter = counter
-        self._length = length
-        self._kept: dict[str, Tensor] = {}
+        self._kept = {name: torch.zeros(length, device=counter.device) for name in names}
 
     def __setitem__(self, name: str, value: Any) -> None:
-        device = self._counter.device
         if name not in self._kept:
-            self._kept[name] = torch.empty(self._length, device=device)
+            raise ValueError(f"{name} is not logged at every step")
+        device = self._counter.device
         value = value.float().reshape(1) if isinstance(value, Tensor) else torch.full((1,), value, device=device)
         self._kept[name].index_copy_(0, self._counter, value)
 

@@ -135,7 +135,7 @@ class GraphEngine:
             member: torch.zeros(len(member.optimizer.param_groups), self._length, device=self.device)
             for member in members
         }
-        self._logged = {member: Buffers(self._counter, self._length) for member in members}
+        self._logged = {member: Buffers([*member.logged, "loss"], self._counter, self._length) for member in members}
         steps = {member: self._captured_step(member, rows[member], images) for member in members}
         while members:
             size = -(-len(members) // self.num_turns)

@@ -259,13 +259,11 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     if str(config.get("precision")) in ("16", "16-mixed"):
         raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
     trainer: L.Trainer = build(
-        config,
+        {"enable_progress_bar": False, "enable_model_summary": False, **config},
         callbacks=callbacks,
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
     )
     if trainer.world_size > 1:
