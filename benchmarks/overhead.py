@@ -1,0 +1,143 @@
+"""One variant: losslens, under Lightning's Trainer, against a bare loop, or on a GPU a hand-written CUDA graph."""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from results_table import write_table
+from torch import Tensor
+
+from losslens.data import Images
+from losslens.data.store import draw_order, gather
+from losslens.training.build import build, build_loss
+from losslens.training.fit import Variant, fit
+
+HERE = Path(__file__).parent
+REPEATS = 5
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NUM_STEPS = 150 if DEVICE.type == "cpu" else 4800
+SAME = 1e-3  # relative, of the weights
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    """Compose the default variant, trained for the steps to measure with one validation at the end."""
+    overrides = [f"trainer={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "trainer.max_epochs=1"]
+    with initialize_config_dir(str(HERE.parent / "conf"), version_base="1.3"):
+        config = compose("train", [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+    return dict(OmegaConf.to_container(config, resolve=True))
+
+
+def images(num_steps: int, batch_size: int) -> Images:
+    """Make random images for an epoch of that many steps, and one for validation."""
+    generator = torch.Generator().manual_seed(0)
+    small, one = (torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator) for n in (2400, 1))
+    return Images(small.repeat(-(-num_steps * batch_size // len(small)), 1, 1, 1)[: num_steps * batch_size], one)
+
+
+def losslens_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[str, Tensor]]:
+    """Train with losslens, clock from the first step to the last; returns seconds and weights."""
+    clock = []
+    with tempfile.TemporaryDirectory() as name:
+        variant = Variant("variant", config, Path(name), {})
+        fit(
+            [variant],
+            data,
+            num_workers=1,
+            num_threads=torch.get_num_threads(),
+            report=lambda share: clock.append((share, time.perf_counter())),
+            on_failure=lambda name, error: (_ for _ in ()).throw(error),
+            say=print,
+        )
+        checkpoint = torch.load(Path(name) / "checkpoints" / "last.ckpt", weights_only=True)
+    (first, start), (last, end) = clock[0], clock[-1]  # warm-up and capture are in the first chunk
+    return (end - start) / (last - first), checkpoint["state_dict"]
+
+
+def bare_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[str, Tensor]]:
+    """Train as one writes it by hand: the same order, model, loss, optimizer and schedule."""
+    torch.manual_seed(config["seed"])
+    model, loss = build(config["model"]).to(DEVICE), build_loss(config["loss"]).to(DEVICE)
+    optimizer = build(config["optimizer"])(model.parameters())
+    if DEVICE.type == "cuda":
+        optimizer.param_groups[0]["capturable"] = True
+    schedule = build(config["schedule"])(optimizer, total_steps=NUM_STEPS)
+    store = data.train.to(DEVICE)
+    generator = torch.Generator().manual_seed(config["seed"])
+    order = draw_order(len(store), config["data"]["batch_size"], generator, config["data"]["flip"])
+    indices, mirror = (part.to(DEVICE) for part in order)
+    now = torch.zeros(1, dtype=torch.int64, device=DEVICE)
+
+    def step() -> None:
+        batch = gather(store, indices.index_select(0, now)[0], mirror.index_select(0, now)[0])
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda", cache_enabled=False):
+            reconstructions = model(batch)
+        value = loss(reconstructions.float(), batch)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        now.add_(1)
+
+    first = 8 if DEVICE.type == "cpu" else 64
+    replay = step
+    for position in range(NUM_STEPS):
+        if position == 3 and DEVICE.type == "cuda":
+            rate = torch.tensor(optimizer.param_groups[0]["lr"], device=DEVICE)
+            host = torch.optim.SGD([torch.zeros(1)], config["optimizer"]["lr"])
+            schedule = build(config["schedule"])(host, total_steps=NUM_STEPS)
+            for _ in range(position):
+                schedule.step()
+            optimizer.param_groups[0]["lr"] = rate
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            replay = graph.replay
+        if position >= 3 and DEVICE.type == "cuda":
+            rate.fill_(host.param_groups[0]["lr"])
+        if position == first:
+            _wait()
+            start = time.perf_counter()
+        replay()
+        schedule.step() if position + 1 < NUM_STEPS else None
+    _wait()
+    seconds = (time.perf_counter() - start) * NUM_STEPS / (NUM_STEPS - first)
+    return seconds, {f"autoencoder.{name}": weight.cpu() for name, weight in model.state_dict().items()}
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Measure both in turn, and write the table."""
+    config = configuration()
+    data = images(NUM_STEPS, config["data"]["batch_size"])
+    pairs = []
+    for _ in range(REPEATS):
+        (ours, weights), (bare, same) = losslens_seconds(config, data), bare_seconds(config, data)
+        difference = max((weights[name] - same[name]).norm() / same[name].norm() for name in same)
+        assert difference < SAME or DEVICE.type == "cuda", difference
+        pairs.append((ours, bare))
+    ours, bare = (median(side) for side in zip(*pairs, strict=True))
+    ratios = [ours / bare for ours, bare in pairs]
+    what = "a bare loop" if DEVICE.type == "cpu" else "a hand-written CUDA graph"
+    rows = [
+        ("losslens, one variant", 1e3 * ours / NUM_STEPS, ""),
+        (what, 1e3 * bare / NUM_STEPS, ""),
+        ("losslens against it", f"{median(ratios):.3f} times the time", f"{min(ratios):.3f} to {max(ratios):.3f}"),
+    ]
+    notes = [
+        f"{NUM_STEPS} steps of the default variant, {REPEATS} times in turn; medians, and the range of the ratio.",
+        f"Largest relative difference of a weight at the end, losslens against it: {difference:.1e}.",
+        "Validation, pictures and checkpoints are outside of the clock; what losslens logs is inside.",
+    ]
+    write_table(__file__, ("what", "ms a step", "range"), rows, notes)
+
+
+if __name__ == "__main__":
+    main()

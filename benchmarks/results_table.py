@@ -1,0 +1,52 @@
+"""Tables of results, with the machine that they were measured on."""
+
+import logging
+import os
+import platform
+import re
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # else it lists devices and advertises
+warnings.filterwarnings("ignore", ".*LeafSpec")
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def machine() -> str:
+    """Name the GPU, or else the processor and the number of threads that PyTorch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M)):
+        model = found[1]
+    return f"{model}, {torch.get_num_threads()} cores"
+
+
+def write_table(script: str, head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str]) -> None:
+    """Print a table and keep it as `results/<script>--<machine>.md`."""
+    cells = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    lines = [
+        f"# {Path(script).stem}",
+        "",
+        f"{machine()}; torch {torch.__version__}, Python {platform.python_version()}; {datetime.now(UTC):%Y-%m-%d}.",
+        "",
+        *(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(head), *cells]),
+        "",
+        *(f"- {note}" for note in notes),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    FOLDER.mkdir(exist_ok=True)
+    name = re.sub(r"[^\w]+", "-", machine()).strip("-").lower()
+    (FOLDER / f"{Path(script).stem}--{name}.md").write_text(text)
+
+
+def environment() -> dict[str, str]:
+    """Let a script of this folder be imported by a program that it starts."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

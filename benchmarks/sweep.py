@@ -1,0 +1,132 @@
+"""Five variants: arrays against what one writes without losslens. See README.md for the rules."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from results_table import write_table
+from vmap import seconds_per_step
+
+from losslens.data import Images, Photos
+
+HERE = Path(__file__).parent
+LOSSES = ("l1", "luma", "red", "green", "blue")
+BATCH_SIZE = 16
+SAME = 0.01  # final validation losses differ by less: both learned the same, from other random numbers
+VMAP_STEPS = 40
+
+
+class Result(NamedTuple):
+    """Seconds of the whole command and of its training, and the final validation losses by name."""
+
+    command: float
+    training: float
+    losses: dict[str, float]
+
+
+def run(command: list[object], place: Path) -> float:
+    """Run a command in a folder; returns its seconds."""
+    start = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], cwd=place, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return time.perf_counter() - start
+
+
+def plain(images: Path, place: Path, epochs: int, device: str, *settings: str) -> Result:
+    """Measure `plain.py`, the sweep as one writes it."""
+    precision = "bf16-mixed" if device == "gpu" else "32-true"
+    command: list[object] = [sys.executable, HERE / "plain.py", "-m", f"loss={','.join(LOSSES)}", f"images={images}"]
+    command += [*settings, f"epochs={epochs}", f"accelerator={device}", f"precision={precision}"]
+    seconds = run(command, place)
+    results = [json.loads(path.read_text()) for path in place.rglob("result.json")]
+    span = max(result["end"] for result in results) - min(result["start"] for result in results)
+    return Result(seconds, span, {result["loss"]: result["val_loss"] for result in results})
+
+
+def arrays(place: Path, epochs: int, device: str) -> Result:
+    """Measure losslens, which also computes all its metrics and draws its pictures."""
+    command: list[object] = [
+        sys.executable,
+        HERE.parent / "train.py",
+        "-m",
+        f"loss={','.join(LOSSES)}",
+        "hydra.sweep.dir=sweep",
+    ]
+    command += [f"trainer={device}", f"trainer.max_epochs={epochs}", f"trainer.check_val_every_n_epoch={epochs}"]
+    seconds = run(command, place)
+    results = {path.parent.name: json.loads(path.read_text()) for path in place.glob("sweep/*/metrics.json")}
+    losses = {name.removeprefix("loss="): result["metrics"]["loss"] for name, result in results.items()}
+    return Result(seconds, max(result["seconds"] for result in results.values()), losses)
+
+
+def write_images(images: Images, folder: Path) -> None:
+    """Write images as the files that a torchvision data set reads."""
+    for part, pixels in images._asdict().items():
+        (folder / part / "all").mkdir(parents=True)
+        for index, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+            Image.fromarray(image).save(folder / part / "all" / f"{index:05}.png")
+
+
+def main() -> None:
+    """Measure all, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=3)
+    epochs = parser.parse_args().epochs
+    device = "gpu" if torch.cuda.is_available() else "cpu"
+    images = Photos(
+        image_size=64, train_size=2400, val_size=252, val_fraction=0.2, batch_size=BATCH_SIZE, flip=True, seed=0
+    ).decode()
+    num_workers = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_images(images, folder / "images")
+        places = {place: folder / place for place in ("a0", "an", "b", "d")}
+        for place in places.values():
+            place.mkdir()
+        where = (folder / "images", places["a0"], epochs, device)
+        a0 = plain(*where)
+        an = plain(where[0], places["an"], epochs, device, f"workers={num_workers}")
+        b = plain(
+            where[0], places["b"], epochs, device, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={num_workers}"
+        )
+        d = arrays(places["d"], epochs, device)
+    num_steps = epochs * (len(images.train) // BATCH_SIZE)
+    on_device = images.train.to("cuda" if device == "gpu" else "cpu")
+    c = num_steps * seconds_per_step(on_device, BATCH_SIZE, VMAP_STEPS, bf16=device == "gpu")
+    a = min(a0, an)
+    for other in (a, b):
+        for loss in LOSSES:
+            assert abs(other.losses[loss] - d.losses[loss]) < SAME, (loss, other.losses, d.losses)
+    trained = num_steps * len(LOSSES)
+    rows = [
+        ("a: one Trainer after another, 0 data workers", a0.command, a0.training, trained / a0.training),
+        (f"a: the same, {num_workers} data workers", an.command, an.training, trained / an.training),
+        (f"b: hydra-joblib-launcher, {num_workers} processes", b.command, b.training, trained / b.training),
+        ("c: stack_module_state and vmap, training only", "not measured", c, trained / c),
+        ("d: losslens arrays", d.command, d.training, trained / d.training),
+        ("d against the better a", *(f"{x / y:.2f} times" for x, y in zip(a[:2], d[:2], strict=True)), ""),
+        ("d against b", *(f"{x / y:.2f} times" for x, y in zip(b[:2], d[:2], strict=True)), ""),
+        ("d against c", "", f"{c / d.training:.2f} times", ""),
+    ]
+    losses = (f"{loss} {a.losses[loss]:.4f} / {b.losses[loss]:.4f} / {d.losses[loss]:.4f}" for loss in LOSSES)
+    notes = [
+        f"Five variants ({', '.join(LOSSES)}), {num_steps} steps each, batches of {BATCH_SIZE} crops of 64x64, model "
+        f"small, {'bf16-mixed' if device == 'gpu' else 'float32'} on all sides.",
+        "Validation at the end: a and b the loss alone, d all metrics, pictures and checkpoints, inside its training "
+        "seconds. b's training seconds have its processes' first imports outside.",
+        f"Final validation losses of a, b and d agree within {SAME}: {', '.join(losses)}.",
+        f"c is {VMAP_STEPS} steps, of which the last three quarters count, scaled to {num_steps}.",
+    ]
+    write_table(__file__, ("what", "command, s", "training, s", "variant steps / s"), rows, notes)
+
+
+if __name__ == "__main__":
+    main()
