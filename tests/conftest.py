@@ -21,6 +21,7 @@ TINY = [
     "data.batch_size=8",
     "trainer=cpu",
     "trainer.max_epochs=1",
+    "report=false",
 ]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

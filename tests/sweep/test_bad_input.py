@@ -107,6 +107,7 @@ def test_a_failing_variant_does_not_stop_the_others(place, train, tmp_path):
 
 def test_an_interruption_is_told_in_the_status(tmp_path):
     command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=100000"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("outputs/sweeps/*/loss=l1/metrics.csv")) and time.monotonic() < deadline:

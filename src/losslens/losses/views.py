@@ -46,10 +46,22 @@ class LinearView(nn.Module):
         features = self.weights.to(images) @ images.flatten(2)
         return features.view(len(images), -1, *images.shape[2:])
 
+    def seen_axes(self) -> Tensor:
+        """Return orthonormal directions of RGB, float64 `(rank, 3)`, that span what the features determine."""
+        _, scales, axes = torch.linalg.svd(self.weights.double().cpu(), full_matrices=False)
+        seen: Tensor = axes[scales > TOLERANCE * scales.max()]
+        return seen
+
+    def unseen_axes(self) -> Tensor:
+        """Return orthonormal directions of RGB, float64 `(3 - rank, 3)`, that the features do not respond to."""
+        seen = self.seen_axes()
+        _, _, axes = torch.linalg.svd(seen if len(seen) else torch.zeros(1, 3, dtype=torch.float64))
+        unseen: Tensor = axes[len(seen) :]
+        return unseen
+
     def sees(self, direction: Direction) -> bool:
         """Whether the features determine the image along `direction`, a vector in RGB."""
-        _, scales, axes = torch.linalg.svd(self.weights.double().cpu(), full_matrices=False)
-        axes = axes[scales > TOLERANCE * scales.max()]
+        axes = self.seen_axes()
         wanted = torch.tensor(direction, dtype=axes.dtype)
         unseen = wanted - axes.T @ (axes @ wanted)
         return bool(unseen.norm() < TOLERANCE * wanted.norm())

@@ -1,7 +1,8 @@
 """From the jobs of a sweep to variants, and from variants to the arrays that train one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -32,6 +33,17 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
             Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams)
         )
     return variants
+
+
+def distinct_losses(variants: Sequence[Variant]) -> dict[str, Mapping[str, Any]]:
+    """List the configurations of the losses of a sweep, each once, by unique names."""
+    configs: list[Mapping[str, Any]] = []
+    names = []
+    for variant in variants:
+        if variant.config["loss"] not in configs:
+            configs.append(variant.config["loss"])
+            names.append(str(variant.values["loss"]))
+    return dict(zip(unique(names), configs, strict=True))
 
 
 def group_variants(variants: Sequence[Variant]) -> list[list[Variant]]:

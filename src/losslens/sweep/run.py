@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from losslens.data.source import Images
-from losslens.files import write, write_json, write_text
-from losslens.report.sheet import sheet
+from losslens.files import write_json, write_text
 from losslens.report.table import print_results
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.folders import cannot_write, environment, write_status
-from losslens.sweep.plan import group_variants, plan_variants, share_cores, split_by_memory
+from losslens.sweep.plan import distinct_losses, group_variants, plan_variants, share_cores, split_by_memory
+from losslens.sweep.results import load_sweep, write_sweep_file
 from losslens.sweep.start import Job
 from losslens.training.build import build
 from losslens.training.fit import Outcome, Variant, fit
@@ -38,6 +38,7 @@ class Sweep:
 
     def __init__(self, variants: Sequence[Variant], console: Console, report: Callable[[float], None]) -> None:
         self.variants = {variant.name: variant for variant in variants}
+        self.losses = distinct_losses(variants)
         self.console = console
         self.report = report
         self.outcomes: dict[str, Outcome] = {}
@@ -79,6 +80,7 @@ class Sweep:
                 report=report,
                 on_failure=self._fail,
                 say=self.say,
+                losses=self.losses,
             )
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the one into the other
             for variant in array:
@@ -132,16 +134,16 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     variants = plan_variants(jobs, folder, single=single)
-    _prepare(variants)
+    _prepare(variants, folder)
     with _progress(console, f"{len(variants)} variant{'s' if len(variants) > 1 else ''}") as report:
         sweep = Sweep(variants, console, report)
         sweep.say(f"{len(variants)} variant{'s' if len(variants) > 1 else ''} in {folder}")
         sweep.train()
+    shown = _report(folder, sweep.say) if jobs[0][0].report else []
     outcomes = {variant.name: sweep.outcomes[variant.name] for variant in variants if variant.name in sweep.outcomes}
     if outcomes:
         commands = [f"tensorboard --logdir {folder}"]
-        pictures = [folder / "grid.png"] if single else _write_sheets(variants, outcomes, folder)
-        commands += [f"python -m webbrowser {picture.resolve().as_uri()}" for picture in pictures]
+        commands += [f"python -m webbrowser {path.resolve().as_uri()}" for path in shown]
         print_results(console, outcomes, commands)
     if sweep.failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sweep.failures.items())
@@ -149,8 +151,9 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
     return [outcome.metrics for outcome in outcomes.values()]
 
 
-def _prepare(variants: Sequence[Variant]) -> None:
+def _prepare(variants: Sequence[Variant], folder: Path) -> None:
     """Make every folder, with its configuration and environment, before the first variant starts."""
+    write_sweep_file(folder, variants, distinct_losses(variants))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     surroundings = environment(device)
     for variant in variants:
@@ -163,17 +166,21 @@ def _prepare(variants: Sequence[Variant]) -> None:
             raise cannot_write(variant.folder, error.strerror or str(error)) from error
 
 
-def _write_sheets(variants: Sequence[Variant], outcomes: dict[str, Outcome], folder: Path) -> list[Path]:
-    """Write a sheet for each data set of the sweep: only variants of the same images share columns."""
-    groups: dict[str, list[str]] = {}
-    for variant in variants:
-        if variant.name in outcomes:
-            groups.setdefault(repr(variant.config["data"]), []).append(variant.name)
-    paths = [folder / f"sheet{f'-{number}' if number > 1 else ''}.png" for number in range(1, len(groups) + 1)]
-    for path, names in zip(paths, groups.values(), strict=True):
-        page = sheet(outcomes[names[0]].originals, {name: outcomes[name].reconstructions for name in names})
-        write(path, lambda aside, page=page: page.save(aside, format="PNG"))  # type: ignore[misc]
-    return paths
+def _report(folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """Make all that the sweep shows; a mistake there is told, and harms nothing else."""
+    try:
+        from losslens.report.make import make_report  # imports matplotlib, which the first step need not wait for
+
+        shown, mistakes = make_report(load_sweep(folder))
+    except Exception as error:
+        shown, mistakes = [], [f"{type(error).__name__}: {error}"]
+        if TRACEBACK_WANTED:
+            traceback.print_exc()
+    for mistake in mistakes:
+        say(mistake)
+    if mistakes:
+        say(f"the results stay; once that is mended, make the rest with: python -m losslens.report {folder}")
+    return shown
 
 
 def _summary(name: str, outcome: Outcome) -> str:

@@ -19,20 +19,20 @@ def start_run(config: DictConfig) -> dict[str, float]:
     """Train one variant, a sweep of one, in Hydra's run folder; returns its metrics."""
     hydra = HydraConfig.get()
     job = (config, list(hydra.overrides.task), hydra.runtime.choices)
-    with _fast_imports():
+    with fast_imports():
         from losslens.sweep.run import run_sweep
     return run_sweep([job], Path(hydra.runtime.output_dir), single=True)[0]
 
 
 def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
     """Train the variants of a sweep in its folder; returns their metrics."""
-    with _fast_imports():
+    with fast_imports():
         from losslens.sweep.run import run_sweep
     return run_sweep(jobs, folder)
 
 
 @contextmanager
-def _fast_imports() -> Iterator[None]:
+def fast_imports() -> Iterator[None]:
     """Import torch and lightning in two thirds of the time that they take by themselves.
 
     There is no garbage collection meanwhile: they make a million objects that live until the end. And torchmetrics,

@@ -11,7 +11,7 @@ import lightning as L
 
 from losslens.files import write, write_text
 from losslens.training.array import VariantArray
-from losslens.training.metrics import METRICS
+from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 
 class MetricsTable(L.Callback):
@@ -19,24 +19,31 @@ class MetricsTable(L.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: list[dict[str, float]] = []
+        self._columns: list[str] = []
+        self._last: dict[str, float] = {}
+        self._text = io.StringIO()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a row and write the table whole."""
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row |= {name: value.item() for name, value in trainer.callback_metrics.items()}
-        self.rows.append(row)
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.folder / "metrics.csv", text.getvalue())
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._columns += new
+            rows = list(csv.DictReader(io.StringIO(self._text.getvalue())))
+            self._text = io.StringIO()
+            self._writer = csv.DictWriter(self._text, self._columns, lineterminator="\n")
+            self._writer.writeheader()
+            self._writer.writerows(rows)
+        self._writer.writerow(row)
+        self._last = row
+        write_text(self.folder / "metrics.csv", self._text.getvalue())
 
     @property
     def final(self) -> dict[str, float]:
         """Metrics of the last validation, by name without `val/`."""
-        return {name: self.rows[-1][f"val/{name}"] for name in METRICS}
+        last = self._last
+        return {name: last[f"val/{name}"] for name in (*METRICS, *SUBSPACE_METRICS) if f"val/{name}" in last}
 
 
 class Checkpoints(L.Callback):

@@ -1,12 +1,13 @@
-"""Fixed originals above their reconstructions: never rescaled, only clamped."""
+"""Pictures of fixed images and their reconstructions: never rescaled, only clamped."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -14,12 +15,16 @@ from torchvision.utils import make_grid
 from losslens.files import write
 from losslens.training.logger import RunLogger
 
+PICTURES, ORIGINALS = "pictures", "originals.png"  # a variant's folder of strips, and the one of the originals
 # TensorBoard keeps ten pictures of a tag by default, others are dropped at random: the first, eight between, the last.
 MAX_GRIDS_BETWEEN = 8
 
 
 class ImageGrid(L.Callback):
-    """Set fixed originals above their reconstructions: `grid.png` at every validation, and some of them in TensorBoard.
+    """Set fixed originals above their reconstructions: `grid.png` at every validation.
+
+    Of some validations, the first and the last picture among them, TensorBoard gets the grid and a map of the errors,
+    and `pictures/` the reconstructions, from which sheets are made.
 
     Args:
         images: float `(N, 3, H, W)` in [0, 1], the same for every variant.
@@ -34,7 +39,9 @@ class ImageGrid(L.Callback):
         self._logged_step = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show what the untrained network makes of the images."""
+        """Keep the originals, and show what the untrained network makes of them."""
+        (self.folder / PICTURES).mkdir(exist_ok=True)
+        write_strip(self.folder / PICTURES / ORIGINALS, self.images)
         pl_module.eval()
         with torch.no_grad():
             self._render(trainer, pl_module)
@@ -57,21 +64,21 @@ class ImageGrid(L.Callback):
         images = precision.convert_input(self.images.to(pl_module.device))
         with precision.forward_context():
             self.reconstructions = pl_module(images).float().clamp(0, 1).cpu()
-        picture = to_pil(grid([self.images, self.reconstructions]))
-        encoded = io.BytesIO()
-        picture.save(encoded, format="PNG", compress_level=1)  # a third larger in a fifth of the time
-        png = encoded.getvalue()
+        self._image = encode(to_pil(grid([self.images, self.reconstructions])))
+        png = self._image.encoded_image_string
         write(self.folder / "grid.png", lambda path: path.write_bytes(png))
-        self._image = Summary.Image(height=picture.height, width=picture.width, colorspace=3, encoded_image_string=png)
         self._step = trainer.global_step
 
     def _log(self, trainer: L.Trainer) -> None:
         if self._step == self._logged_step:
             return
         self._logged_step = self._step
+        write_strip(self.folder / PICTURES / f"{self._step:08d}.png", self.reconstructions)
+        errors = encode(to_pil(grid([self.images, (self.reconstructions - self.images).abs()])))
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.add_picture("originals above reconstructions", self._image, self._step)
+                logger.add_picture("originals above absolute errors per channel", errors, self._step)
 
 
 def logged_validations(planned: int | None) -> set[int]:
@@ -119,3 +126,34 @@ def grid(rows: Sequence[Tensor]) -> Tensor:
 def to_pil(picture: Tensor) -> Image.Image:
     """Make a Pillow image of a float picture `(3, height, width)` in [0, 1]."""
     return Image.fromarray((picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
+def write_strip(path: Path, images: Tensor) -> None:
+    """Write float images `(N, 3, H, W)` in [0, 1] side by side as a PNG that `read_strip` takes apart."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("images", str(len(images)))
+    strip = to_pil(torch.cat(list(images), dim=-1))
+    write(path, lambda aside: strip.save(aside, format="PNG", pnginfo=info, compress_level=1))
+
+
+def read_strip(path: Path) -> Tensor:
+    """Read the float images `(N, 3, H, W)` of a strip.
+
+    Raises:
+        ValueError: if the file is not a strip.
+    """
+    with Image.open(path) as strip:
+        count = int(getattr(strip, "text", {}).get("images", 0))
+        if count < 1 or strip.width % count:
+            raise ValueError(f"{path} does not hold images side by side: it was not written by a training")
+        pixels = torch.from_numpy(np.array(strip.convert("RGB"))).movedim(-1, 0).float() / 255
+    return torch.stack(pixels.chunk(count, dim=-1))
+
+
+def encode(picture: Image.Image) -> Summary.Image:
+    """Encode a picture as TensorBoard keeps it, as PNG."""
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG", compress_level=1)  # a third larger in a fifth of the time
+    return Summary.Image(
+        height=picture.height, width=picture.width, colorspace=3, encoded_image_string=encoded.getvalue()
+    )

@@ -1,7 +1,9 @@
 """What every variant is measured by, whatever its loss: errors along color directions, PSNR, SSIM, color rank."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
@@ -9,6 +11,7 @@ from losslens.losses.color import COLOR_DIRECTIONS, Direction
 from losslens.losses.views import LinearView
 
 METRICS = ("loss", *COLOR_DIRECTIONS, "psnr", "ssim", "color_rank")  # names, in the order in which they are shown
+SUBSPACE_METRICS = ("seen_error", "unseen_error")  # those that a variant has whose view is linear
 SSIM_WINDOW = 11  # Wang et al. 2004; images smaller than that get the largest odd window that fits
 
 
@@ -22,6 +25,28 @@ class DirectionError(MeanAbsoluteError):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of reconstructions and originals."""
         super().update(self.view(preds), self.view(target))
+
+
+class SubspaceError(MeanAbsoluteError):
+    """How far reconstructions are from originals within some dimensions of RGB.
+
+    The mean over pixels of the length of the error's part in the subspace, divided by the root of the number of
+    dimensions: for one channel its mean absolute error. Float images `(N, 3, H, W)`.
+
+    Args:
+        axes: orthonormal rows `(dimensions, 3)`.
+    """
+
+    axes: Tensor
+
+    def __init__(self, axes: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("axes", axes.float() / len(axes) ** 0.5, persistent=False)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of reconstructions and originals."""
+        lengths = (self.axes @ (preds - target).flatten(2)).norm(dim=1)
+        super().update(lengths, torch.zeros_like(lengths))
 
 
 class ColorRank(Metric):
@@ -58,16 +83,18 @@ class ColorRank(Metric):
         return torch.where(squares > 1e-12, covariance.trace().square() / squares.clamp(min=1e-12), 0.0)
 
 
-def reconstruction_metrics(image_side: int) -> MetricCollection:
+def reconstruction_metrics(image_side: int, view: nn.Module | None = None) -> MetricCollection:
     """Make the metrics of reconstructions against originals, both float `(N, 3, H, W)`.
 
     Args:
         image_side: the smaller side of the images; bounds the window of SSIM.
+        view: of the loss.
 
     Returns:
         `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
         `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images, channels and
-        all pixels, borders reflected; `color_rank`.
+        all pixels, borders reflected; `color_rank`; if the view is linear, `seen_error` in the dimensions of RGB that
+        it sees, and `unseen_error` in the others, if there are any.
     """
     window = min(SSIM_WINDOW, image_side - 1 + image_side % 2)
     return MetricCollection(
@@ -78,7 +105,29 @@ def reconstruction_metrics(image_side: int) -> MetricCollection:
             if window < SSIM_WINDOW
             else StructuralSimilarityIndexMeasure(data_range=1.0),
             "color_rank": ColorRank(),
+            **(_subspace_errors(view) if isinstance(view, LinearView) else {}),
         },
         prefix="val/",
         compute_groups=False,
     )
+
+
+def _subspace_errors(view: LinearView) -> dict[str, Metric]:
+    axes = {"seen_error": view.seen_axes(), "unseen_error": view.unseen_axes()}
+    return {name: SubspaceError(rows) for name, rows in axes.items() if len(rows)}
+
+
+def describe_colors(images: Tensor) -> dict[str, Any]:
+    """Say how much colors vary in float images `(N, 3, H, W)`: what errors of reconstructions are to be held against.
+
+    Returns:
+        `spread`: for each color direction the mean absolute difference of a pixel from the mean of all;
+        `color_rank`.
+    """
+    means = images.mean((0, 2, 3), keepdim=True).expand_as(images)
+    spread = {}
+    for name, direction in COLOR_DIRECTIONS.items():
+        error = DirectionError(direction).to(images.device)
+        spread[name] = error(means, images).item()
+    rank = ColorRank().to(images.device)
+    return {"spread": spread, "color_rank": rank(images, images).item()}

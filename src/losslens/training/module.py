@@ -85,7 +85,8 @@ class LitAutoencoder(L.LightningModule):
         """Add a batch to the metrics."""
         images = _images(batch)
         if self.val_metrics is None:
-            self.val_metrics = reconstruction_metrics(min(images.shape[-2:])).to(self.device)
+            view = getattr(self.loss, "view", None)
+            self.val_metrics = reconstruction_metrics(min(images.shape[-2:]), view).to(self.device)
         reconstructions = self(images)
         with _full_precision(images):
             self.log("val/loss", self.loss(reconstructions, images), batch_size=len(images))

@@ -1,0 +1,43 @@
+"""Make the report of a sweep again from its folder, or of several sweeps beside each other."""
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+
+from losslens.sweep.errors import one_line_errors
+from losslens.sweep.start import fast_imports
+
+
+def main() -> None:
+    """Read folders from the command line, write, and say where."""
+    parser = argparse.ArgumentParser(prog="python -m losslens.report", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, help="of sweeps or single runs, finished or not")
+    parser.add_argument("--details", action="store_true", help="also sheets with errors and with what each loss sees")
+    parser.add_argument("--output", type=Path, help="where a report of several goes; default outputs/reports/DATE-TIME")
+    arguments = parser.parse_args()
+    with one_line_errors():
+        _make(arguments)
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    with fast_imports():
+        from losslens.report.make import make_report
+        from losslens.sweep.folders import claim
+        from losslens.sweep.results import join_sweeps, load_sweep
+    sweeps = [load_sweep(folder) for folder in arguments.folders]
+    sweep = sweeps[0]
+    if len(sweeps) > 1:
+        folder = arguments.output or claim(Path(f"outputs/reports/{datetime.now():%Y-%m-%d-%H%M%S}"))
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep = join_sweeps(sweeps, folder)
+    elif arguments.output:
+        raise ValueError("--output is for several sweeps: the report of one is written into its own folder")
+    shown, errors = make_report(sweep, details=arguments.details)
+    for path in shown:
+        print(path)
+    if errors:
+        raise ValueError("; ".join(errors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Trained with (rows) x measured with (columns): does the variant win that was trained with what is measured?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from losslens.sweep.results import SweepResult, VariantResult
+from losslens.training.metrics import METRICS
+
+HIGHER_IS_BETTER = ("psnr", "ssim")
+NOT_A_QUALITY = ("color_rank",)  # neither more nor less of it is better
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured of the variants of a row: mean over seeds, their standard deviation, and whether it is best."""
+
+    mean: float | None
+    spread: float | None
+    best: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Variants that differ in nothing but the seed."""
+
+    name: str
+    own_loss: str
+    num_seeds: int
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """Rows by what they were trained with; columns are losses (`loss/luma`) and metrics (`val/red`)."""
+
+    rows: list[Row]
+    columns: list[str]
+
+    @property
+    def upsets(self) -> list[str]:
+        """Sentences on the losses of this sweep that were best met by a variant trained with another one."""
+        sentences = []
+        for column in self.columns:
+            loss = column.removeprefix("loss/")
+            own = [row for row in self.rows if row.own_loss == loss and row.cells[column].mean is not None]
+            best = next((row for row in self.rows if row.cells[column].best), None)
+            if not column.startswith("loss/") or not own or best is None or best.own_loss == loss:
+                continue
+            ours = min(own, key=lambda row: row.cells[column].mean or 0.0)
+            left, right = best.cells[column], ours.cells[column]
+            assert left.mean is not None
+            assert right.mean is not None
+            spread = max(left.spread or 0, right.spread or 0)
+            remark = ", within the spread of the seeds" if right.mean - left.mean <= spread else ""
+            sentences.append(
+                f"Measured with {loss}, the best is {best.name} at {left.mean:.4f}, trained with {best.own_loss}, and "
+                f"not {ours.name} at {right.mean:.4f}{remark}."
+            )
+        return sentences
+
+
+def cross_table(sweep: SweepResult) -> CrossTable:
+    """Average the finished variants of a sweep over seeds, and mark the best of each column."""
+    keys = [key for key in sweep.varied if key != "seed"] or ["loss"]
+    groups: dict[tuple[Any, ...], list[VariantResult]] = {}
+    for variant in sweep.done:
+        groups.setdefault(tuple(str(variant.values.get(key)) for key in keys), []).append(variant)
+    readers: dict[str, Callable[[VariantResult], float | None]] = {}
+    for loss in sweep.losses:
+        readers[f"loss/{loss}"] = lambda variant, loss=loss: variant.results["losses"].get(loss)  # type: ignore[misc]
+    for metric in METRICS[1:]:  # the first is the variant's own loss
+        readers[f"val/{metric}"] = lambda variant, metric=metric: variant.metrics.get(metric)  # type: ignore[misc]
+    measured = {
+        values: {column: _over_seeds([read(variant) for variant in group]) for column, read in readers.items()}
+        for values, group in groups.items()
+    }
+    rows = []
+    for values, group in groups.items():
+        cells = {}
+        for column, (average, spread) in measured[values].items():
+            own = column == f"loss/{group[0].own_loss}" or column.removeprefix("val/") in group[0].results["seen"]
+            best = average is not None and average == _best(column, [each[column][0] for each in measured.values()])
+            cells[column] = Cell(average, spread, best and len(groups) > 1, own)
+        name = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+        rows.append(Row(name, group[0].own_loss, len(group), cells))
+    return CrossTable(rows, list(readers))
+
+
+def _over_seeds(values: list[float | None]) -> tuple[float | None, float | None]:
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
+        return None, None
+    return mean(numbers), stdev(numbers) if len(numbers) > 1 else None
+
+
+def _best(column: str, means: list[float | None]) -> float | None:
+    metric = column.removeprefix("val/")
+    numbers = [value for value in means if value is not None]
+    if metric in NOT_A_QUALITY or not numbers:
+        return None
+    return max(numbers) if metric in HIGHER_IS_BETTER else min(numbers)

@@ -1,0 +1,44 @@
+"""Make all that a sweep shows, from its folders alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from losslens.report.page import write_page
+from losslens.report.sheet import write_progress, write_sheets
+from losslens.report.tensorboard import write_sweep_run
+from losslens.sweep.results import SweepResult, write_results
+
+
+def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path], list[str]]:
+    """Write results, sheets, the sweep's TensorBoard run and the report into the sweep's folder.
+
+    What cannot be written does not keep the rest from being written.
+
+    Args:
+        sweep: as it is now; it may still run.
+        details: whether to write sheets with errors and with what each loss sees, too.
+
+    Returns:
+        The pages and pictures to look at, and what went wrong.
+    """
+    folder = sweep.folder
+    alone = any(variant.folder.resolve() == folder.resolve() for variant in sweep.variants.values())
+    shown: list[Path] = []
+    errors: list[str] = []
+
+    def attempt(what: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except Exception as error:  # a finished training does not fail for want of a picture
+            errors.append(f"no {what}: {type(error).__name__}: {error}")
+
+    attempt("results.csv, results.json", lambda: write_results(sweep, folder))
+    if any(variant.picture_steps for variant in sweep.variants.values()):
+        attempt("sheet.png", lambda: shown.extend(write_sheets(sweep, folder)))
+        if details:
+            attempt("details.png", lambda: shown.extend(write_sheets(sweep, folder, details=True)))
+        attempt("progress.webp", lambda: write_progress(sweep, folder))
+        if not alone:  # its folder is a variant's run already
+            attempt("TensorBoard run of the sweep", lambda: write_sweep_run(sweep, folder))
+    attempt("report.html", lambda: shown.append(write_page(sweep, folder)))
+    return shown, errors

@@ -1,0 +1,61 @@
+"""What a variant's loss determined and what it left to chance, in words made from the measured numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.sweep.results import VariantResult
+
+# Error along a direction, as a share of how much the originals vary along it: one constant color has a share of 1.
+DETERMINED, BY_CHANCE = 0.5, 1.0
+ONE_LINE = 1.1  # color rank up to which the colors lie on one line through RGB
+AS_MANY = 0.9  # share of the originals' color rank from which no dimension was lost
+
+
+def describe(variant: VariantResult) -> list[str]:
+    """Say in sentences what the reconstructions of a finished variant have of the originals, and what not."""
+    metrics, results = variant.metrics, variant.results
+    spread: Mapping[str, float] = results["originals"]["spread"]
+    shares = {name: metrics[name] / spread[name] for name in COLOR_DIRECTIONS if spread[name] > 0}
+    determined = [name for name, share in shares.items() if share < DETERMINED]
+    by_chance = [name for name, share in shares.items() if share > BY_CHANCE]
+    between = [name for name in shares if name not in determined and name not in by_chance]
+    sentences = [_seen(metrics)]
+    if determined:
+        sentences.append(f"Determined: {_list(determined, metrics, shares)}.")
+    if between:
+        sentences.append(f"In part, as far as it goes along with the rest: {_list(between, metrics, shares)}.")
+    if by_chance:
+        sentences.append(f"Left to chance, further off than one constant color: {_list(by_chance, metrics, shares)}.")
+    elif len(determined) == len(shares):
+        sentences.append("No color direction was left to chance.")
+    sentences.append(_rank(metrics["color_rank"], results["originals"]["color_rank"]))
+    return sentences
+
+
+def _seen(metrics: Mapping[str, float]) -> str:
+    if "seen_error" not in metrics:
+        return "What this loss sees is not a linear part of RGB: it is judged by the errors alone."
+    if "unseen_error" not in metrics:
+        return f"The loss sees all of RGB: the error is {metrics['seen_error']:.3f}."
+    seen, unseen = metrics["seen_error"], metrics["unseen_error"]
+    times = f"{unseen / seen:.1f} times as large" if seen > 0 else "against none"
+    return (
+        f"In the part of RGB that the loss sees, the error is {seen:.3f}; in the part that it does not see it is "
+        f"{unseen:.3f}, {times}."
+    )
+
+
+def _list(names: Sequence[str], metrics: Mapping[str, float], shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} (error {metrics[name]:.3f}, {shares[name]:.0%} of the variation)" for name in names)
+
+
+def _rank(rank: float, original: float) -> str:
+    if rank < ONE_LINE <= original:
+        meaning = "they lie on one line through RGB, so that every picture has two colors and their mixtures"
+    elif rank < ONE_LINE:
+        meaning = "both lie on one line through RGB"
+    elif rank >= AS_MANY * original:
+        meaning = "no dimension was lost"
+    else:
+        meaning = "a part of the colors was lost"
+    return f"The color rank of the reconstructions is {rank:.2f}, that of the originals {original:.2f}: {meaning}."

@@ -1,0 +1,243 @@
+"""What a sweep left in its folders: tables, configurations, curves, trained variants."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from losslens.files import write, write_json, write_text
+from losslens.sweep.names import unique
+from losslens.training.fit import Variant
+from losslens.training.grid import ORIGINALS, PICTURES, read_strip
+
+if TYPE_CHECKING:
+    from losslens.training.module import LitAutoencoder
+
+SWEEP_FILE = "sweep.json"
+FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """What one variant left in its folder; what is not there yet is empty.
+
+    Args:
+        name: unique within the sweep.
+        folder: of the variant.
+        values: main choices, by name: loss, model, data, seed, and whatever differs within the sweep.
+        own_loss: its loss's name among those of the sweep.
+    """
+
+    name: str
+    folder: Path
+    values: Mapping[str, Any]
+    own_loss: str
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """`status` (pending, running, done, failed) and `reason`."""
+        return self._json("status.json") or {"status": "pending", "reason": None}
+
+    @property
+    def done(self) -> bool:
+        """Whether it trained to the end."""
+        return bool(self.status["status"] == "done" and self.results)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Resolved configuration."""
+        config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items()}
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Command, machine and versions."""
+        return self._json("environment.json")
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """All of `metrics.json`."""
+        return self._json("metrics.json")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the last validation: of the whole training if it is done."""
+        if self.results:
+            return dict(self.results["metrics"])
+        last = self.curves[-1] if self.curves else {}
+        return {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+
+    @cached_property
+    def curves(self) -> list[dict[str, float]]:
+        """Rows of `metrics.csv`, one for each validation."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            return []
+        rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Steps, time, throughput, size; steps alone while it trains."""
+        facts = {name: self.results.get(name) for name in FACTS}
+        if not self.results:
+            facts["steps"] = int(self.curves[-1]["step"]) if self.curves else 0
+        seconds = facts["seconds"]
+        return {**facts, "steps_per_second": round(facts["steps"] / seconds, 3) if seconds else None}
+
+    @cached_property
+    def originals(self) -> Tensor | None:
+        """The fixed images, float `(N, 3, H, W)` in [0, 1]; None if training has not begun."""
+        path = self.folder / PICTURES / ORIGINALS
+        return read_strip(path) if path.exists() else None
+
+    @property
+    def picture_steps(self) -> list[int]:
+        """Steps of which reconstructions of the fixed images are kept."""
+        return sorted(int(path.stem) for path in (self.folder / PICTURES).glob("[0-9]*.png"))
+
+    def reconstructions(self, step: int) -> Tensor:
+        """Read the reconstructions of the fixed images after so many steps, float `(N, 3, H, W)` in [0, 1]."""
+        return read_strip(self.folder / PICTURES / f"{step:08d}.png")
+
+    def load(self) -> "LitAutoencoder":
+        """Load the trained variant, from its last checkpoint.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        from losslens.training.module import LitAutoencoder
+
+        path = self.folder / "checkpoints" / "last.ckpt"
+        if not path.exists():
+            raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
+        return LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep left: its variants by name, in their order.
+
+    Args:
+        folder: of the sweep.
+        variants: by name.
+        losses: names of the losses that all variants are measured with.
+        varied: names of the values that differ between the variants.
+    """
+
+    folder: Path
+    variants: dict[str, VariantResult] = field(repr=False)
+    losses: list[str]
+    varied: list[str]
+
+    @property
+    def done(self) -> list[VariantResult]:
+        """The variants that trained to the end."""
+        return [variant for variant in self.variants.values() if variant.done]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a variant: name, what differs, metrics (`val/...`), losses (`loss/...`), facts, folder, status."""
+        metrics = dict.fromkeys(name for variant in self.variants.values() for name in variant.metrics)
+        return [
+            {"variant": variant.name}
+            | {name: variant.values.get(name) for name in self.varied}
+            | {f"val/{name}": variant.metrics.get(name) for name in metrics}
+            | {f"loss/{name}": variant.results.get("losses", {}).get(name) for name in self.losses}
+            | variant.facts
+            | {"folder": os.path.relpath(variant.folder, self.folder), **variant.status}
+            for variant in self.variants.values()
+        ]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows as a table, indexed by the variants' names."""
+        return pd.DataFrame(self.rows).set_index("variant")
+
+    def __getitem__(self, name: str) -> VariantResult:
+        """Return the variant of that name.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        if name not in self.variants:
+            raise KeyError(f"no variant {name}: there are {', '.join(self.variants)}")
+        return self.variants[name]
+
+
+def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[str, Any]) -> None:
+    """Write `sweep.json`, the table of contents of a sweep's folder, before anything trains.
+
+    Args:
+        folder: of the sweep.
+        variants: with folders inside of it.
+        losses: all configurations of losses, by name.
+    """
+    entries = [
+        {
+            "name": variant.name,
+            "folder": os.path.relpath(variant.folder, folder),
+            "values": dict(variant.values),
+            "own_loss": next(name for name, config in losses.items() if config == variant.config["loss"]),
+        }
+        for variant in variants
+    ]
+    keys = dict.fromkeys(key for variant in variants for key in variant.values)
+    varied = [key for key in keys if len({repr(variant.values.get(key)) for variant in variants}) > 1]
+    write_json(folder / SWEEP_FILE, {"variants": entries, "losses": list(losses), "varied": varied or ["loss"]})
+
+
+def load_sweep(path: Path | str) -> SweepResult:
+    """Read what a sweep or a single run has left so far, also while it runs and where variants failed.
+
+    Args:
+        path: folder of the sweep.
+
+    Raises:
+        ValueError: if that is not the folder of a sweep.
+    """
+    folder = Path(path)
+    file = folder / SWEEP_FILE
+    if not file.is_file():
+        raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep, such as outputs/sweeps/DATE-TIME")
+    contents = json.loads(file.read_text(encoding="utf-8"))
+    variants = {
+        entry["name"]: VariantResult(folder=folder / entry.pop("folder"), **entry) for entry in contents["variants"]
+    }
+    return SweepResult(folder, variants, contents["losses"], contents["varied"])
+
+
+def join_sweeps(sweeps: Sequence[SweepResult], folder: Path) -> SweepResult:
+    """Set several sweeps beside each other, to be compared in a folder of its own.
+
+    The name of a variant begins with that of its sweep's folder. Losses of one name are taken for the same.
+    """
+    names = unique([sweep.folder.resolve().name for sweep in sweeps])
+    joined = [
+        replace(variant, name=f"{name}/{variant.name}", values={"sweep": name, **variant.values})
+        for name, sweep in zip(names, sweeps, strict=True)
+        for variant in sweep.variants.values()
+    ]
+    losses = dict.fromkeys(loss for sweep in sweeps for loss in sweep.losses)
+    varied = dict.fromkeys(["sweep", *(key for sweep in sweeps for key in sweep.varied)])
+    return SweepResult(folder, {variant.name: variant for variant in joined}, list(losses), list(varied))
+
+
+def write_results(sweep: SweepResult, folder: Path) -> None:
+    """Write `results.csv` and `results.json`, a row a variant."""
+    table = sweep.table
+    write(folder / "results.csv", lambda aside: table.to_csv(aside))
+    write_text(folder / "results.json", json.dumps(sweep.rows, indent=2) + "\n")

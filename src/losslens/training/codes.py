@@ -1,0 +1,40 @@
+"""Codes of a trained variant in TensorBoard's Projector."""
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.tensorboard import SummaryWriter
+
+from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.losses.views import LinearView
+
+MAX_CODES = 500  # points in the Projector; each needs a place in the sprite and a line of text
+MAX_SPRITE_SIDE = 32  # pixels of an image in the Projector
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Choose at most that many places of a row, evenly spaced."""
+    chosen = min(count, most)
+    return [index * count // chosen for index in range(chosen)]
+
+
+def add_codes(writer: SummaryWriter, codes: Tensor, images: Tensor, step: int) -> None:
+    """Write codes for the Projector, each with its image and its image's mean color.
+
+    Args:
+        writer: of the variant.
+        codes: `(N, C, h, w)`.
+        images: float `(N, 3, H, W)` in [0, 1], of which these are the codes.
+        step: of the training.
+    """
+    means = LinearView(list(COLOR_DIRECTIONS.values()))(images.mean((2, 3), keepdim=True))[:, :, 0, 0]
+    side = max(images.shape[-2:])
+    if side > MAX_SPRITE_SIDE:
+        images = interpolate(images, scale_factor=MAX_SPRITE_SIDE / side, mode="area")
+    writer.add_embedding(
+        codes.flatten(1).double().round(decimals=3),
+        metadata=[[index, *(f"{value:.3f}" for value in row)] for index, row in enumerate(means.tolist())],
+        metadata_header=["image", *COLOR_DIRECTIONS],
+        label_img=images,
+        global_step=step,
+        tag="codes",
+    )
