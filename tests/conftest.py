@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,29 @@ def train_array(tmp_path, images):
         return Trained(folder, images, variants, trainer, workers)
 
     return run
+
+
+@pytest.fixture
+def write_sweep(tmp_path, photograph):
+    """Write the folders of a sweep by hand, with invented numbers, and read them."""
+    from folders_by_hand import write_sweep
+
+    return lambda variants, folder=tmp_path / "a sweep": write_sweep(variants, folder, photograph)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; without it, tests that need it are skipped."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        pytest.skip("needs Chromium: apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 def the_only(paths) -> Path:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from losslens.sweep.results import load_sweep
+    from losslens.report.results import load_sweep
 
 __all__ = ["load_sweep"]
 
@@ -11,7 +11,7 @@ __all__ = ["load_sweep"]
 def __getattr__(name: str) -> Any:
     """Import what is public once it is used: the command line need not wait for it."""
     if name == "load_sweep":
-        from losslens.sweep.results import load_sweep
+        from losslens.report.results import load_sweep
 
         return load_sweep
     raise AttributeError(f"module losslens has no attribute {name}")

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY, the_only
 
+from losslens import load_sweep
+
 MINE = """
 import torch
 class NoEncode(torch.nn.Module):
@@ -94,7 +96,7 @@ def test_traceback_on_request(place, train):
 def test_a_failing_variant_does_not_stop_the_others(place, train, tmp_path):
     (tmp_path / "conf" / "loss").mkdir(parents=True)
     (tmp_path / "conf" / "loss" / "bad.yaml").write_text("_target_: mine.NaNLater\n")
-    done = train("-m", "loss=bad,l1", *TINY, "hydra.searchpath=[file://conf]", check=False)
+    done = train("-m", "loss=bad,l1", *TINY, "report=true", "hydra.searchpath=[file://conf]", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: 1 of 2 variants failed: loss=bad: the loss is nan at step 3")
     folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
@@ -103,6 +105,19 @@ def test_a_failing_variant_does_not_stop_the_others(place, train, tmp_path):
     assert status["status"] == "failed"
     assert "nan at step 3" in status["reason"]
     assert (folder / "sheet.png").is_file()
+    sweep = load_sweep(folder)
+    assert [variant.name for variant in sweep.done] == ["loss=l1"]
+    assert "nan at step 3" in sweep.table.loc["loss=bad", "reason"]
+    assert "loss=bad: failed: the loss is nan at step 3" in (folder / "report.html").read_text()
+
+
+def test_a_report_that_fails_leaves_the_results(train, tmp_path):
+    (tmp_path / "run" / "report.html").mkdir(parents=True)  # in the way
+    done = train("loss=l1", *TINY, "report=true", "hydra.run.dir=run")
+    assert "no report.html: IsADirectoryError" in done.stdout
+    assert "make the rest with: python -m losslens.report run" in done.stdout
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "done"
+    assert (tmp_path / "run" / "results.csv").is_file()
 
 
 def test_an_interruption_is_told_in_the_status(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ def sweep(tmp_path_factory):
         *TINY,
         "trainer.max_epochs=12",
         "array.threads=1",
+        "report=true",
     ]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
     folder = the_only((place / "outputs" / "sweeps").iterdir())
@@ -53,12 +55,18 @@ def events(folder):
 def test_folders(sweep):
     folder, _ = sweep
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == VARIANTS
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert names == {
+        *("sweep.json", "multirun.yaml", "results.csv", "results.json", "report.html"),
+        *("sheet.png", "sheet.webp", "progress.webp", the_only(folder.glob("events.*")).name),
+    }
     for variant in VARIANTS:
         names = {path.name for path in (folder / variant).iterdir()}
         event = the_only((folder / variant).glob("events.*")).name
         assert names == {
             *("checkpoints", "config.yaml", "environment.json", "grid.png"),
-            *("metrics.csv", "metrics.json", "status.json", event),
+            *("metrics.csv", "metrics.json", "status.json", "pictures", event),
+            *("00048", "projector_config.pbtxt"),  # of the Projector
         }
         assert json.loads((folder / variant / "status.json").read_text()) == {"status": "done", "reason": None}
         config = OmegaConf.load(folder / variant / "config.yaml")
@@ -72,7 +80,9 @@ def test_metrics(sweep):
     folder, _ = sweep
     for variant in VARIANTS:
         written = json.loads((folder / variant / "metrics.json").read_text())
-        assert list(written["metrics"]) == list(METRICS)
+        assert list(written["metrics"]) == [*METRICS, "seen_error", "unseen_error"][: 11 + (variant == "loss=luma")]
+        assert written["losses"][variant.removeprefix("loss=")] == written["metrics"]["loss"]
+        assert written["losses"]["luma"] == pytest.approx(written["metrics"]["luma"])
         assert written["compression_ratio"] == 3 * 16 * 16 / (16 * 2 * 2)
         assert written["steps"] == 48
         rows = list(csv.DictReader((folder / variant / "metrics.csv").read_text().splitlines()))
@@ -93,9 +103,8 @@ def test_checkpoints_are_data(sweep):
 def test_tensorboard_curves_have_the_same_tags_in_every_run(sweep):
     folder, _ = sweep
     tags = [set(events(folder / variant).Tags()["scalars"]) for variant in VARIANTS]
-    assert (
-        tags[0] == tags[1] == {f"val/{name}" for name in METRICS} | {"train/loss", "lr", "epoch", "compression_ratio"}
-    )
+    expected = {f"val/{name}" for name in METRICS} | {"train/loss", "lr", "epoch", "compression_ratio"}
+    assert tags == [expected | {"val/seen_error"}, expected | {"val/seen_error", "val/unseen_error"}]
     assert len(events(folder / "loss=l1").Scalars("val/loss")) == 12
 
 
@@ -104,8 +113,7 @@ def test_tensorboard_grids(sweep):
     pictures = {}
     for variant in VARIANTS:
         accumulator = events(folder / variant)
-        tag = the_only(accumulator.Tags()["images"])
-        logged = accumulator.Images(tag)
+        logged = accumulator.Images("originals above reconstructions")
         assert len(logged) == 10
         assert (logged[0].step, logged[-1].step) == (0, 48)
         pictures[variant] = [pixels(io.BytesIO(image.encoded_image_string)) for image in logged]
@@ -160,8 +168,9 @@ def test_console(sweep):
         zip(["loss", "red", "green", "blue", "luma", "cb", "cr", "psnr", "ssim", "rank"], row.split()[1:], strict=True)
     )
     assert [name for name, cell in cells.items() if cell.endswith("*")] == ["loss", "luma"]
-    assert lines[-2].startswith("tensorboard --logdir ")
-    assert lines[-1].startswith("python -m webbrowser file://")
+    assert lines[-3].startswith("tensorboard --logdir ")
+    assert [line.rpartition("/")[2] for line in lines[-2:]] == ["sheet.png", "report.html"]
+    assert all(line.startswith("python -m webbrowser file://") for line in lines[-2:])
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
 
@@ -169,6 +178,53 @@ def test_console(sweep):
 def test_sheet(sweep):
     folder, _ = sweep
     assert len(pixels(folder / "sheet.png")) == 3 * 128 + 4 * 2 + 16
+    assert (folder / "sheet.webp").stat().st_size < (folder / "sheet.png").stat().st_size
+    with Image.open(folder / "progress.webp") as moving:
+        assert moving.n_frames == 10
+
+
+def test_tensorboard_run_of_the_sweep(sweep):
+    """The sheet over training, and one chart with what all variants see and do not see."""
+    folder, _ = sweep
+    accumulator = events(folder)
+    logged = accumulator.Images("all variants")
+    steps = [image.step for image in events(folder / "loss=l1").Images("originals above reconstructions")]
+    assert [image.step for image in logged] == steps
+    last = pixels(io.BytesIO(logged[-1].encoded_image_string))
+    assert np.array_equal(last[:, -500:], pixels(folder / "sheet.png")[:, -500:])
+    content = accumulator.summary_metadata["custom_scalars__config__"]
+    assert content.plugin_data.plugin_name == "custom_scalars"
+
+
+def test_the_report_is_made_again_from_the_folders(sweep, tmp_path):
+    folder, _ = sweep
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    made = ["sheet.png", "sheet.webp", "progress.webp", "results.csv", "results.json", "report.html"]
+    for name in made:
+        (copy / name).unlink()
+    command = [sys.executable, "-m", "losslens.report", copy, "--details"]
+    subprocess.run(command, check=True, capture_output=True)
+    for name in made[:-1]:
+        assert (copy / name).read_bytes() == (folder / name).read_bytes()
+    assert len(list(copy.glob("events.*"))) == 1
+    assert len(pixels(copy / "details.png")) == (1 + 2 * 4) * (128 + 2) + 2 + 16
+    command = [sys.executable, "-m", "losslens.report", folder, copy, "--output", tmp_path / "both"]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert [row["variant"].partition("/")[2] for row in rows] == VARIANTS + VARIANTS
+    done = subprocess.run([sys.executable, "-m", "losslens.report", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "has no sweep.json: give the folder of a sweep" in done.stderr
+
+
+def test_projector_and_clouds(sweep):
+    folder, _ = sweep
+    codes = (folder / "loss=luma" / "00048" / "codes" / "tensors.tsv").read_text().splitlines()
+    assert len(codes) == 8
+    assert len(codes[0].split("\t")) == 16 * 2 * 2
+    images = events(folder / "loss=luma").Tags()["images"]
+    assert "pixels of originals and reconstructions in RGB" in images
 
 
 def test_the_same_command_twice_gives_identical_metrics_and_weights(train, tmp_path):
@@ -196,6 +252,7 @@ def test_more_variants_than_may_train_at_once_make_several_arrays(sweep, train, 
     folder, _ = sweep
     done = train(
         *("-m", "loss=l1,red,luma", *TINY, "trainer.max_epochs=12", "array.threads=1", "array.max_variants=2"),
+        "report=true",
         "hydra.sweep.dir=several",
     )
     assert "2 arrays, one after another" in done.stdout
@@ -209,7 +266,7 @@ def test_more_variants_than_may_train_at_once_make_several_arrays(sweep, train, 
 
 
 def test_variants_of_different_data_train_one_after_another(train, tmp_path):
-    done = train("-m", "data.seed=0,1", "loss=l1", *TINY)
+    done = train("-m", "data.seed=0,1", "loss=l1", *TINY, "report=true")
     folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
     assert sorted(path.name for path in folder.glob("sheet*.png")) == ["sheet-2.png", "sheet.png"]
     for seed in (0, 1):

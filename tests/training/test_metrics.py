@@ -3,7 +3,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from losslens.training.metrics import METRICS, ColorRank, reconstruction_metrics
+from losslens.losses import LinearView
+from losslens.training.metrics import METRICS, ColorRank, describe_colors, reconstruction_metrics
 
 
 def measure(input, target):
@@ -67,3 +68,25 @@ def test_color_rank_of_a_plain_picture_is_0():
     metric = ColorRank()
     metric.update(torch.full((2, 3, 8, 8), 0.9), torch.zeros(2, 3, 8, 8))
     assert metric.compute().item() == 0
+
+
+def test_seen_and_unseen_errors(pair):
+    """For one channel its mean absolute error, for several per dimension; together all of the error."""
+    difference = np.asarray(pair[0] - pair[1], np.float64)
+    red = LinearView([[2, 0, 0]])
+    metrics = reconstruction_metrics(64, red)
+    metrics.update(*pair)
+    measured = metrics.compute()
+    assert measured["val/seen_error"] == pytest.approx(np.abs(difference[:, 0]).mean(), rel=1e-5)
+    rest = np.sqrt((difference[:, 1] ** 2 + difference[:, 2] ** 2) / 2).mean()
+    assert measured["val/unseen_error"] == pytest.approx(rest, rel=1e-5)
+    assert "val/unseen_error" not in reconstruction_metrics(64, LinearView([[1, 0, 0], [0, 1, 0], [0, 1, 1]]))
+    assert "val/seen_error" not in reconstruction_metrics(64, torch.nn.Identity())
+
+
+def test_colors_are_described(photograph):
+    described = describe_colors(photograph)
+    pixels = np.asarray(photograph, np.float64)
+    assert described["spread"]["green"] == pytest.approx(np.abs(pixels[0, 1] - pixels[0, 1].mean()).mean(), rel=1e-5)
+    scales = np.linalg.eigvalsh(np.cov(pixels[0].reshape(3, -1)))
+    assert described["color_rank"] == pytest.approx(scales.sum() ** 2 / (scales**2).sum(), rel=1e-3)

@@ -1,1 +1,1 @@
-"""What a sweep shows: its sheet and its table."""
+"""What a sweep shows, from its folders: results, sheet, cross table, report, TensorBoard's run of it."""

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from losslens.sweep.errors import one_line_errors
+from losslens.sweep.names import unique
 from losslens.sweep.start import fast_imports
 
 
@@ -22,14 +23,15 @@ def main() -> None:
 def _make(arguments: argparse.Namespace) -> None:
     with fast_imports():
         from losslens.report.make import make_report
+        from losslens.report.results import join_sweeps, load_sweep
         from losslens.sweep.folders import claim
-        from losslens.sweep.results import join_sweeps, load_sweep
     sweeps = [load_sweep(folder) for folder in arguments.folders]
     sweep = sweeps[0]
     if len(sweeps) > 1:
         folder = arguments.output or claim(Path(f"outputs/reports/{datetime.now():%Y-%m-%d-%H%M%S}"))
         folder.mkdir(parents=True, exist_ok=True)
-        sweep = join_sweeps(sweeps, folder)
+        names = unique([each.folder.resolve().name for each in sweeps])
+        sweep = join_sweeps(dict(zip(names, sweeps, strict=True)), folder)
     elif arguments.output:
         raise ValueError("--output is for several sweeps: the report of one is written into its own folder")
     shown, errors = make_report(sweep, details=arguments.details)

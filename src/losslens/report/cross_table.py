@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from losslens.sweep.results import SweepResult, VariantResult
+from losslens.report.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS
 
 HIGHER_IS_BETTER = ("psnr", "ssim")

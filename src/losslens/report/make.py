@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from losslens.report.page import write_page
+from losslens.report.results import SweepResult, write_results
 from losslens.report.sheet import write_progress, write_sheets
 from losslens.report.tensorboard import write_sweep_run
-from losslens.sweep.results import SweepResult, write_results
 
 
 def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path], list[str]]:

@@ -16,9 +16,9 @@ from PIL import Image
 from losslens.files import write_text
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
+from losslens.report.results import SweepResult, VariantResult
 from losslens.report.sheet import detail_rows, pages, sheet
 from losslens.report.words import describe
-from losslens.sweep.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}

@@ -1,6 +1,7 @@
 """Plots of a report as SVG, in the colors of the page that they stand in."""
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from losslens.sweep.results import VariantResult
+from losslens.report.results import VariantResult
 from losslens.training.clouds import DOTS_PER_INCH, color_clouds
 
 INK = "#010203"  # stands for the page's own color of text, dark on light or light on dark
@@ -29,7 +30,6 @@ CURVES = {
     "val/seen_error": "Error in what the loss sees",
     "val/unseen_error": "Error in what it does not see",
 }
-NO_METADATA = {"Date": None, "Creator": None}
 
 
 def line_styles(variants: Sequence[VariantResult]) -> list[tuple[str, str]]:
@@ -79,4 +79,5 @@ def _svg(figure: Figure, salt: str) -> str:
             text, format="svg", dpi=DOTS_PER_INCH, facecolor="none", metadata={"Date": None, "Creator": None}
         )
     svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     return svg[svg.index("<svg") :].replace(INK, "currentColor")

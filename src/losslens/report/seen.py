@@ -22,9 +22,13 @@ def picture_of_view(loss: Mapping[str, Any], images: Tensor) -> Tensor | None:
         images: float `(N, 3, H, W)` in [0, 1].
 
     Returns:
-        Float images of that shape, clamped to [0, 1]; None if the loss has no view or its features are no image.
+        Float images of that shape, clamped to [0, 1]; None if the loss has no view, if its features are no image, or
+        if it cannot be made here.
     """
-    view = getattr(build_loss(loss), "view", None)
+    try:
+        view = getattr(build_loss(loss), "view", None)
+    except Exception:  # a loss of the user's own, which need not be there when only its results are looked at
+        return None
     if view is None:
         return None
     with torch.no_grad():

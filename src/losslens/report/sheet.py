@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from losslens.files import write
+from losslens.report.results import SweepResult, VariantResult
 from losslens.report.seen import picture_of_view
-from losslens.sweep.results import SweepResult, VariantResult
 from losslens.training.grid import grid, to_pil
 
 MIN_SIDE = 128  # pixels of an image in the sheet; smaller ones are enlarged by a whole factor

@@ -5,8 +5,8 @@ from pathlib import Path
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from losslens.report.results import SweepResult
 from losslens.report.sheet import frames, same_originals
-from losslens.sweep.results import SweepResult
 from losslens.training.grid import encode
 
 LAYOUT = {
@@ -28,7 +28,7 @@ def write_sweep_run(sweep: SweepResult, folder: Path) -> None:
     with SummaryWriter(str(folder)) as writer:
         writer.add_custom_scalars(LAYOUT)
         for number, variants in enumerate(same_originals(sweep), start=1):
-            tag = f"sheet {number}" if number > 1 else "sheet"
+            tag = f"all variants {number}" if number > 1 else "all variants"  # TensorBoard shows it first
             for step, page in frames(variants):
                 summary = Summary(value=[Summary.Value(tag=tag, image=encode(page))])
                 writer._get_file_writer().add_summary(summary, step)

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from losslens.data.source import Images
 from losslens.files import write_json, write_text
+from losslens.report.results import load_sweep, write_sweep_file
 from losslens.report.table import print_results
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.folders import cannot_write, environment, write_status
 from losslens.sweep.plan import distinct_losses, group_variants, plan_variants, share_cores, split_by_memory
-from losslens.sweep.results import load_sweep, write_sweep_file
 from losslens.sweep.start import Job
 from losslens.training.build import build
 from losslens.training.fit import Outcome, Variant, fit

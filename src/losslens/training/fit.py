@@ -1,8 +1,7 @@
 """Train an array of variants from their configurations, and leave in each one's folder all that it was and became."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from losslens.files import write_json
 from losslens.losses import LinearView, check_loss
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.training.array import VariantArray
-from losslens.training.build import build, build_loss
+from losslens.training.build import build
 from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
-from losslens.training.codes import MAX_CODES, add_codes, evenly
-from losslens.training.grid import ImageGrid, encode
+from losslens.training.finish import measure, show, some
+from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member
 from losslens.training.metrics import METRICS, describe_colors
@@ -146,7 +145,7 @@ def fit(
             "epochs": trainer.current_epoch,
             "seconds": round(time.perf_counter() - start, 3),
             "array": {"variants": len(variants), "threads": num_threads},
-            "originals": describe_colors(_some(data.images.val, MAX_DESCRIBED)),
+            "originals": describe_colors(some(data.images.val, MAX_DESCRIBED)),
         }
     finally:
         torch.set_num_threads(threads_before)
@@ -154,9 +153,7 @@ def fit(
     for name, part in parts.items():
         if part.member.failure is None:
             try:
-                cross = _measure(part, data, losses or {})
-                _show(part, data, say)
-                outcomes[name] = _finish(part, {**facts, "losses": cross})
+                outcomes[name] = _finish(part, data, losses or {}, facts, say)
             except Exception as error:
                 part.member.fail(error)
         part.logger.experiment.close()
@@ -199,74 +196,32 @@ def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exc
     return _Part(variant, member, logger, table, pictures, facts)
 
 
-def _measure(part: _Part, data: ArrayDataModule, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    """Measure a trained variant with every loss, as it was with its own: the mean over the validation images.
-
-    A loss that cannot measure it gives None: one that raises, or that is not finite.
-    """
-    own = part.variant.config["loss"]
-    modules = {
-        name: build_loss(config).to(part.member.module.device) for name, config in losses.items() if config != own
-    }
-    totals: dict[str, float] = dict.fromkeys(modules, 0.0)
-    count = 0
-    for images, reconstructions in _reconstructed(part, data):
-        count += len(images)
-        for name, loss in modules.items():
-            try:
-                totals[name] += loss(reconstructions, images).item() * len(images)
-            except (ValueError, RuntimeError):
-                totals[name] = float("nan")
-    measured: dict[str, float | None] = {}
-    for name in losses:
-        mean = totals[name] / count if name in totals else part.table.final["loss"]
-        measured[name] = mean if math.isfinite(mean) else None
-    return measured
-
-
-def _reconstructed(part: _Part, data: ArrayDataModule) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of validation images and their reconstructions, in the precision of training."""
-    module, precision = part.member.module.eval(), part.member.trainer.precision_plugin
-    for images in data.val_dataloader():
-        with torch.no_grad(), precision.forward_context():
-            reconstructions = module(precision.convert_input(images.to(module.device)))
-        yield images.to(module.device), reconstructions
-
-
-def _some(images: Tensor, most: int) -> Tensor:
-    """Take at most that many of uint8 images, evenly spaced, as float images in [0, 1]."""
-    return images[evenly(len(images), most)].float() / 255
-
-
-def _show(part: _Part, data: ArrayDataModule, say: Callable[[str], None]) -> None:
-    """Write what TensorBoard shows of a trained variant; without it, nothing else is lost."""
-    member, writer = part.member, part.logger.experiment
-    module, step, val = member.module.eval(), member.step, data.images.val
+def _finish(
+    part: _Part,
+    data: ArrayDataModule,
+    losses: Mapping[str, Mapping[str, Any]],
+    facts: dict[str, Any],
+    say: Callable[[str], None],
+) -> Outcome:
+    """Measure a variant with all losses, and write what it came to."""
+    member, metrics = part.member, part.table.final
+    others = {name: config for name, config in losses.items() if config != part.variant.config["loss"]}
+    measured = measure(member, data, others)
     try:
         part.pictures.finish(member.trainer)  # type: ignore[arg-type]
-        images = _some(val, MAX_CODES).to(module.device)
-        precision = member.trainer.precision_plugin
-        with torch.no_grad(), precision.forward_context():
-            codes = torch.cat([module.encode(precision.convert_input(batch)) for batch in images.split(32)])
-        add_codes(writer, codes.float().cpu(), images.cpu(), step)
-        from losslens.training.clouds import (  # matplotlib, which the first step need not wait for
-            color_clouds,
-            to_picture,
-        )
-
-        clouds = to_picture(color_clouds(part.pictures.images, part.pictures.reconstructions))
-        part.logger.add_picture("colors of originals and reconstructions", encode(clouds), step)
-    except Exception as error:
+        show(member, data, part.logger, part.pictures)
+    except Exception as error:  # nothing else is lost with it
         say(f"{member.name}: TensorBoard lacks pictures or codes: {type(error).__name__}: {error}")
-
-
-def _finish(part: _Part, facts: dict[str, Any]) -> Outcome:
-    """Write what a variant came to."""
     part.logger.close_session()
-    facts = {**part.facts, "steps": part.member.step, **facts}
-    seen = seen_directions(part.member.module.loss)
-    write_json(part.member.folder / "metrics.json", {"metrics": part.table.final, "seen": seen, **facts})
-    return Outcome(part.table.final, seen, facts)
+    facts = {
+        **part.facts,
+        "steps": member.step,
+        **facts,
+        "losses": {name: measured.get(name) if name in others else metrics["loss"] for name in losses},
+    }
+    seen = seen_directions(member.module.loss)
+    write_json(member.folder / "metrics.json", {"metrics": metrics, "seen": seen, **facts})
+    return Outcome(metrics, seen, facts)
 
 
 def check_autoencoder(module: LitAutoencoder, images: Tensor) -> list[int]:

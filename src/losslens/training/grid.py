@@ -78,7 +78,7 @@ class ImageGrid(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.add_picture("originals above reconstructions", self._image, self._step)
-                logger.add_picture("originals above absolute errors per channel", errors, self._step)
+                logger.add_picture("originals above the absolute errors per channel", errors, self._step)
 
 
 def logged_validations(planned: int | None) -> set[int]:

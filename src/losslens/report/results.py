@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from losslens.files import write, write_json, write_text
-from losslens.sweep.names import unique
 from losslens.training.fit import Variant
 from losslens.training.grid import ORIGINALS, PICTURES, read_strip
 
@@ -220,19 +219,21 @@ def load_sweep(path: Path | str) -> SweepResult:
     return SweepResult(folder, variants, contents["losses"], contents["varied"])
 
 
-def join_sweeps(sweeps: Sequence[SweepResult], folder: Path) -> SweepResult:
+def join_sweeps(sweeps: Mapping[str, SweepResult], folder: Path) -> SweepResult:
     """Set several sweeps beside each other, to be compared in a folder of its own.
 
-    The name of a variant begins with that of its sweep's folder. Losses of one name are taken for the same.
+    Args:
+        sweeps: by the names with which the names of their variants are to begin. Losses of one name are taken for
+            the same.
+        folder: for what is made of them.
     """
-    names = unique([sweep.folder.resolve().name for sweep in sweeps])
     joined = [
         replace(variant, name=f"{name}/{variant.name}", values={"sweep": name, **variant.values})
-        for name, sweep in zip(names, sweeps, strict=True)
+        for name, sweep in sweeps.items()
         for variant in sweep.variants.values()
     ]
-    losses = dict.fromkeys(loss for sweep in sweeps for loss in sweep.losses)
-    varied = dict.fromkeys(["sweep", *(key for sweep in sweeps for key in sweep.varied)])
+    losses = dict.fromkeys(loss for sweep in sweeps.values() for loss in sweep.losses)
+    varied = dict.fromkeys(["sweep", *(key for sweep in sweeps.values() for key in sweep.varied)])
     return SweepResult(folder, {variant.name: variant for variant in joined}, list(losses), list(varied))
 
 

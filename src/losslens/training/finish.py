@@ -1,0 +1,62 @@
+"""What is measured and shown of a variant once it is trained."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losslens.data.datamodule import ArrayDataModule
+from losslens.training.build import build_loss
+from losslens.training.codes import MAX_CODES, add_codes, evenly
+from losslens.training.grid import ImageGrid, encode
+from losslens.training.logger import RunLogger
+from losslens.training.member import Member
+
+CODES_AT_ONCE = 32
+
+
+def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Measure a trained variant with losses: the mean over all validation images.
+
+    Args:
+        member: the variant.
+        data: that it was trained on.
+        losses: configurations by name.
+
+    Returns:
+        By name; None for a loss that cannot measure these images: it raises an error, or is not finite.
+    """
+    module, precision = member.module.eval(), member.trainer.precision_plugin
+    modules = {name: build_loss(config).to(module.device) for name, config in losses.items()}
+    totals = dict.fromkeys(modules, 0.0)
+    for batch in data.val_dataloader():
+        images = batch.to(module.device)
+        with torch.no_grad(), precision.forward_context():
+            reconstructions = module(precision.convert_input(images))
+        for name, loss in modules.items():
+            try:
+                totals[name] += loss(reconstructions, images).item() * len(images)
+            except (ValueError, RuntimeError):
+                totals[name] = math.nan
+    count = len(data.images.val)
+    return {name: total / count if math.isfinite(total) else None for name, total in totals.items()}
+
+
+def show(member: Member, data: ArrayDataModule, logger: RunLogger, pictures: ImageGrid) -> None:
+    """Add codes of the validation images and a cloud of colors to a variant's TensorBoard run."""
+    from losslens.training.clouds import color_clouds, to_picture  # matplotlib, which the first step need not wait for
+
+    module, precision = member.module.eval(), member.trainer.precision_plugin
+    images = some(data.images.val, MAX_CODES).to(module.device)
+    with torch.no_grad(), precision.forward_context():
+        codes = torch.cat([module.encode(precision.convert_input(batch)) for batch in images.split(CODES_AT_ONCE)])
+    add_codes(logger.experiment, codes.float().cpu(), images.cpu(), member.step)
+    clouds = to_picture(color_clouds(pictures.images, pictures.reconstructions))
+    logger.add_picture("pixels of originals and reconstructions in RGB", encode(clouds), member.step)
+
+
+def some(images: Tensor, most: int) -> Tensor:
+    """Take at most that many of uint8 images, evenly spaced, as float images in [0, 1]."""
+    return images[evenly(len(images), most)].float() / 255
