@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.report.results import SweepResult, load_sweep
-from losslens.training.grid import write_strip
+from losslens.training.grid import encode, grid, to_pil
 from losslens.training.metrics import METRICS
 
 SPREAD = 0.2  # of the originals, along every direction
@@ -68,9 +68,10 @@ def _train(place: Path, metrics: dict[str, float], photograph: torch.Tensor, bri
         writer.writeheader()
         writer.writerows(rows)
     originals = torch.cat([photograph, photograph.flip(-1), photograph.flip(-2)])
-    write_strip(place / "pictures" / "originals.png", originals)
     for step in (0, 10, 20):
-        write_strip(place / "pictures" / f"{step:08d}.png", originals * min(1, brightness + 0.01 * step))
+        picture = to_pil(grid([originals, originals * min(1, brightness + 0.01 * step)]))
+        png = encode(picture, len(originals)).encoded_image_string
+        (place / "pictures" / f"{step:08d}.png").write_bytes(png)
 
 
 def _finish(place: Path, metrics: dict[str, float], loss: str, losses: dict) -> None:

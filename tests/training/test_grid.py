@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from losslens.training.grid import grid, logged_validations, read_strip, to_pil, write_strip
+from losslens.training.grid import encode, grid, logged_validations, read_grid, to_pil
 
 
 @pytest.mark.parametrize("planned", [1, 2, 5, 9, 10, 11, 37, 1000, None])
@@ -25,10 +25,14 @@ def test_grid_clamps_and_never_rescales():
     assert to_pil(picture).getpixel((3, 3)) == (64, 64, 64)
 
 
-def test_a_strip_keeps_images_exactly(tmp_path):
-    images = torch.randint(0, 256, (5, 3, 7, 9)) / 255
-    write_strip(tmp_path / "strip.png", images)
-    assert torch.equal(read_strip(tmp_path / "strip.png"), images)
-    to_pil(images[0]).save(tmp_path / "other.png")
-    with pytest.raises(ValueError, match="does not hold images side by side"):
-        read_strip(tmp_path / "other.png")
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_grid_keeps_images_exactly(tmp_path, count):
+    originals, reconstructions = torch.randint(0, 256, (2, count, 3, 7, 9)) / 255
+    picture = to_pil(grid([originals, reconstructions]))
+    (tmp_path / "grid.png").write_bytes(encode(picture, count).encoded_image_string)
+    read = read_grid(tmp_path / "grid.png")
+    assert torch.equal(read[0], originals)
+    assert torch.equal(read[1], reconstructions)
+    picture.save(tmp_path / "other.png")
+    with pytest.raises(ValueError, match="does not say how many images it holds"):
+        read_grid(tmp_path / "other.png")

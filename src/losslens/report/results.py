@@ -15,7 +15,7 @@ from torch import Tensor
 
 from losslens.files import write, write_json, write_text
 from losslens.training.fit import Variant
-from losslens.training.grid import ORIGINALS, PICTURES, read_strip
+from losslens.training.grid import PICTURES, read_grid
 
 if TYPE_CHECKING:
     from losslens.training.module import LitAutoencoder
@@ -96,8 +96,8 @@ class VariantResult:
     @cached_property
     def originals(self) -> Tensor | None:
         """The fixed images, float `(N, 3, H, W)` in [0, 1]; None if training has not begun."""
-        path = self.folder / PICTURES / ORIGINALS
-        return read_strip(path) if path.exists() else None
+        steps = self.picture_steps
+        return self._grid(steps[0])[0] if steps else None
 
     @property
     def picture_steps(self) -> list[int]:
@@ -106,7 +106,7 @@ class VariantResult:
 
     def reconstructions(self, step: int) -> Tensor:
         """Read the reconstructions of the fixed images after so many steps, float `(N, 3, H, W)` in [0, 1]."""
-        return read_strip(self.folder / PICTURES / f"{step:08d}.png")
+        return self._grid(step)[1]
 
     def load(self) -> "LitAutoencoder":
         """Load the trained variant, from its last checkpoint.
@@ -120,6 +120,9 @@ class VariantResult:
         if not path.exists():
             raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
         return LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+    def _grid(self, step: int) -> tuple[Tensor, Tensor]:
+        return read_grid(self.folder / PICTURES / f"{step:08d}.png")
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.folder / name

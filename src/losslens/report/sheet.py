@@ -84,7 +84,7 @@ def same_originals(sweep: SweepResult) -> list[list[VariantResult]]:
     """Group the variants that have pictures by their fixed images: only those of the same images share columns."""
     groups: list[list[VariantResult]] = []
     for variant in sweep.variants.values():
-        if variant.originals is None or not variant.picture_steps:
+        if variant.originals is None:
             continue
         for group in groups:
             assert group[0].originals is not None
