@@ -115,7 +115,7 @@ def test_a_report_that_fails_leaves_the_results(train, tmp_path):
     (tmp_path / "run" / "report.html").mkdir(parents=True)  # in the way
     done = train("loss=l1", *TINY, "report=true", "hydra.run.dir=run")
     assert "no report.html: IsADirectoryError" in done.stdout
-    assert "make the rest with: python -m losslens.report run" in done.stdout
+    assert f"make the rest with: python -m losslens.report {tmp_path / 'run'}" in done.stdout
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "done"
     assert (tmp_path / "run" / "results.csv").is_file()
 

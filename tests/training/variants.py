@@ -74,6 +74,9 @@ class Trained:
             raise self.failures[name]
         return torch.load(self.folder / name / "checkpoints" / f"{which}.ckpt", weights_only=True)
 
+    def picture(self, name: str) -> bytes:
+        return (self.folder / name / "grid.png").read_bytes()
+
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         return self.checkpoint(name)["state_dict"]
 

@@ -7,7 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.losses.views import LinearView
 
-MAX_CODES = 500  # points in the Projector; each needs a place in the sprite and a line of text
+MAX_CODES = 100  # points in the Projector; TensorBoard writes each of their numbers as text, which takes its time
 MAX_SPRITE_SIDE = 32  # pixels of an image in the Projector
 
 

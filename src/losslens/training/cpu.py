@@ -52,18 +52,19 @@ class ThreadEngine:
         """
         waiting = deque(members)
         self._cancelled = False
-        if self.num_workers == 1:
-            self._work(waiting, function)
-            return
-        futures = [self._pool.submit(self._work, waiting, function) for _ in range(self.num_workers)]
-        try:
-            wait(futures)
-        except BaseException:
-            self._cancelled = True
-            wait(futures)
-            raise
-        for future in futures:
-            future.result()
+        while waiting:  # again, if a member came back when all workers but its own had gone
+            if self.num_workers == 1:
+                self._work(waiting, function)
+                return
+            futures = [self._pool.submit(self._work, waiting, function) for _ in range(self.num_workers)]
+            try:
+                wait(futures)
+            except BaseException:
+                self._cancelled = True
+                wait(futures)
+                raise
+            for future in futures:
+                future.result()
 
     def close(self) -> None:
         """End the worker threads."""

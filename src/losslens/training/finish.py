@@ -28,6 +28,8 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
     Returns:
         By name; None for a loss that cannot measure these images: it raises an error, or is not finite.
     """
+    if not losses:
+        return {}
     module, precision = member.module.eval(), member.trainer.precision_plugin
     modules = {name: build_loss(config).to(module.device) for name, config in losses.items()}
     totals = dict.fromkeys(modules, 0.0)

@@ -45,7 +45,8 @@ class SubspaceError(MeanAbsoluteError):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of reconstructions and originals."""
-        lengths = (self.axes @ (preds - target).flatten(2)).norm(dim=1)
+        errors = (preds - target).flatten(2)
+        lengths = (self.axes.to(errors) @ errors).norm(dim=1)
         super().update(lengths, torch.zeros_like(lengths))
 
 
