@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+_UMASK = os.umask(0)  # to be read only by setting it: once, before there are threads
+os.umask(_UMASK)
+
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
     """Let `save` write a file beside `path`, and put it in its place once it is whole."""
@@ -15,7 +18,7 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
     aside = Path(name)
     try:
         save(aside)
-        aside.chmod(0o666 & ~_umask())
+        aside.chmod(0o666 & ~_UMASK)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -30,9 +33,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON file whole."""
     write_text(path, json.dumps(data, indent=2) + "\n")
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

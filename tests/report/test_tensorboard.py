@@ -54,7 +54,7 @@ def test_images(page, sweep):
         time.sleep(0.5)
         found = {tuple(pair) for pair in loaders.evaluate_all("all => all.map(each => [each.tag, each.run])")}
     assert wanted <= found
-    for tag in ("originals above the absolute errors per channel", "pixels of originals and reconstructions in RGB"):
+    for tag in ("per-channel absolute errors", "pixels of originals and reconstructions in RGB"):
         shown.get_by_text(tag).first.wait_for()
     picture = shown.locator("tf-image-loader img").first
     picture.wait_for()

@@ -59,7 +59,7 @@ def curves(variants: Sequence[VariantResult]) -> dict[str, str]:
                     lengths = [float(part) for part in dashes.split()]
                     style = (0, lengths) if lengths else "-"
                     axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", markersize=4)
-            axis.set(xlabel="step", ylim=(0, None))
+            axis.set(xlabel="step", ylim=(0, 1.05 * axis.get_ylim()[1]))
             axis.grid(alpha=0.25, color=INK, linewidth=0.5)
             charts[title] = _svg(figure, name)
     return charts

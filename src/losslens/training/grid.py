@@ -76,11 +76,11 @@ class ImageGrid(L.Callback):
         self._logged_step = self._step
         png = self._image.encoded_image_string
         write(self.folder / PICTURES / f"{self._step:08d}.png", lambda path: path.write_bytes(png))
-        errors = encode(to_pil(grid([self.images, (self.reconstructions - self.images).abs()])))
+        errors = encode(to_pil(grid([(self.reconstructions - self.images).abs()])))
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.add_picture("originals above reconstructions", self._image, self._step)
-                logger.add_picture("originals above the absolute errors per channel", errors, self._step)
+                logger.add_picture("per-channel absolute errors", errors, self._step)
 
 
 def logged_validations(planned: int | None) -> set[int]:
@@ -154,8 +154,8 @@ def encode(picture: Image.Image, num_columns: int = 1) -> Summary.Image:
     info = PngImagePlugin.PngInfo()
     info.add_text(NUM_COLUMNS, str(num_columns))
     encoded = io.BytesIO()
-    # Compressed little: a third larger in a fifth of the time.
-    picture.save(encoded, format="PNG", compress_level=1, pnginfo=info)
+    # As small as with the default level of photographs, in half the time.
+    picture.save(encoded, format="PNG", compress_level=4, pnginfo=info)
     return Summary.Image(
         height=picture.height, width=picture.width, colorspace=3, encoded_image_string=encoded.getvalue()
     )
