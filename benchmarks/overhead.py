@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from results_table import write_table
 from torch import Tensor
 
+from losslens.build import build, build_loss
 from losslens.data import Images
 from losslens.data.store import draw_order, gather
-from losslens.training.build import build, build_loss
 from losslens.training.fit import Variant, fit
 
 HERE = Path(__file__).parent

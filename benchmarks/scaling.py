@@ -13,8 +13,8 @@ from overhead import DEVICE, configuration, images
 from results_table import environment, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
+from losslens.build import build, build_loss
 from losslens.sweep.plan import share_cores
-from losslens.training.build import build, build_loss
 from losslens.training.fit import Variant, fit
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)

@@ -1,9 +1,10 @@
 """Files that another program never sees half written."""
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a JSON file whole."""
-    write_text(path, json.dumps(data, indent=2) + "\n")
+def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON file whole; numbers that are not finite, which JSON does not know, become null."""
+    write_text(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -36,7 +36,7 @@ def test_where_the_diagonal_does_not_win_it_is_said(write_sweep):
     )
     (sentence,) = cross_table(sweep).upsets
     assert sentence == (
-        "Measured with red, the best is loss=l1 at 0.0500, trained with l1, and not loss=red at 0.0700."
+        "Measured with red, the best is loss=l1 at 0.05000, trained with l1, and not loss=red at 0.07000."
     )
 
 

@@ -30,7 +30,7 @@ def test_same_images_in_the_same_columns(photograph):
 
 def test_twenty_rows_on_a_page(write_sweep, tmp_path):
     sweep = write_sweep([{"name": f"seed={seed}", "loss": "red", "seed": seed} for seed in range(23)])
-    first, second = pages(sweep)
+    (first, _), (second, _) = pages(sweep)
     assert first.height == (ROWS_ON_A_PAGE + 1) * 130 + 2 + 2 * MARGIN
     assert second.height == (3 + 1) * 130 + 2 + 2 * MARGIN
     paths = write_sheets(sweep, tmp_path)

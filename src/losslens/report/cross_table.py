@@ -9,6 +9,7 @@ from losslens.report.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS
 
 HIGHER_IS_BETTER = ("psnr", "ssim")
+DIGITS = "#.4g"
 NOT_A_QUALITY = ("color_rank",)  # neither more nor less of it is better
 
 
@@ -24,11 +25,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Variants that differ in nothing but the seed."""
+    """Variants that differ in nothing but the seed; only rows of the same `data` are compared."""
 
     name: str
     own_loss: str
     num_seeds: int
+    data: str
     cells: dict[str, Cell]
 
 
@@ -40,26 +42,38 @@ class CrossTable:
     columns: list[str]
 
     @property
-    def upsets(self) -> list[str]:
-        """Sentences on the losses of this sweep that were best met by a variant trained with another one."""
-        sentences = []
+    def contests(self) -> dict[str, list[str]]:
+        """Losses that were measured on rows trained with them and on others; sentences on those that others met best.
+
+        By loss; an empty list where a row that was trained with it is the best, or as good.
+        """
+        found: dict[str, list[str]] = {}
         for column in self.columns:
             loss = column.removeprefix("loss/")
-            own = [row for row in self.rows if row.own_loss == loss and row.cells[column].mean is not None]
-            best = next((row for row in self.rows if row.cells[column].best), None)
-            if not column.startswith("loss/") or not own or best is None or best.own_loss == loss:
-                continue
-            ours = min(own, key=lambda row: row.cells[column].mean or 0.0)
-            left, right = best.cells[column], ours.cells[column]
-            assert left.mean is not None
-            assert right.mean is not None
-            spread = max(left.spread or 0, right.spread or 0)
-            remark = ", within the spread of the seeds" if right.mean - left.mean <= spread else ""
-            sentences.append(
-                f"Measured with {loss}, the best is {best.name} at {left.mean:.4f}, trained with {best.own_loss}, and "
-                f"not {ours.name} at {right.mean:.4f}{remark}."
-            )
-        return sentences
+            for data in dict.fromkeys(row.data for row in self.rows):
+                rows = [row for row in self.rows if row.data == data and row.cells[column].mean is not None]
+                own = [row for row in rows if row.own_loss == loss]
+                if not column.startswith("loss/") or not own or len(own) == len(rows):
+                    continue
+                sentences = found.setdefault(loss, [])
+                ours, best = (min(each, key=lambda row: row.cells[column].mean or 0.0) for each in (own, rows))
+                left, right = best.cells[column], ours.cells[column]
+                assert left.mean is not None
+                assert right.mean is not None
+                if left.mean == right.mean:
+                    continue
+                spread = max(left.spread or 0, right.spread or 0)
+                remark = ", within the spread of the seeds" if right.mean - left.mean <= spread else ""
+                sentences.append(
+                    f"Measured with {loss}, the best is {best.name} at {left.mean:{DIGITS}}, "
+                    f"trained with {best.own_loss}, and not {ours.name} at {right.mean:{DIGITS}}{remark}."
+                )
+        return found
+
+    @property
+    def upsets(self) -> list[str]:
+        """Sentences on the losses of this sweep that were best met by a variant trained with another one."""
+        return [sentence for sentences in self.contests.values() for sentence in sentences]
 
 
 def cross_table(sweep: SweepResult) -> CrossTable:
@@ -78,14 +92,16 @@ def cross_table(sweep: SweepResult) -> CrossTable:
         for values, group in groups.items()
     }
     rows = []
+    data = {values: repr(group[0].config.get("data")) for values, group in groups.items()}
     for values, group in groups.items():
         cells = {}
+        rivals = [measured[other] for other in groups if data[other] == data[values]]
         for column, (average, spread) in measured[values].items():
             own = column == f"loss/{group[0].own_loss}" or column.removeprefix("val/") in group[0].results["seen"]
-            best = average is not None and average == _best(column, [each[column][0] for each in measured.values()])
-            cells[column] = Cell(average, spread, best and len(groups) > 1, own)
+            best = average is not None and average == _best(column, [each[column][0] for each in rivals])
+            cells[column] = Cell(average, spread, best and len(rivals) > 1, own)
         name = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
-        rows.append(Row(name, group[0].own_loss, len(group), cells))
+        rows.append(Row(name, group[0].own_loss, len(group), data[values], cells))
     return CrossTable(rows, list(readers))
 
 

@@ -1,7 +1,5 @@
 """The report: one HTML file that opens from disk and asks nobody for anything."""
 
-import base64
-import io
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from losslens.files import write_text
+from losslens.lens.responses import HEAT_TOP, Response, response_text
+from losslens.lens.words import blind_spots
+from losslens.page.render import picture, render
+from losslens.report.blindness import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
 from losslens.report.results import SweepResult, VariantResult
@@ -23,6 +23,7 @@ from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}
 NOTHING = "\N{EN DASH}"
+SMALL = 0.01  # below, two digits are shown instead of three decimals
 
 
 @dataclass(frozen=True)
@@ -44,27 +45,10 @@ class Number:
     best: bool = False
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture inside of the page, with words for those who do not see it."""
-
-    source: str
-    alt: str
-    width: int
-    height: int
-
-
 def write_page(sweep: SweepResult, folder: Path) -> Path:
     """Write `report.html`; returns its path."""
-    environment = Environment(
-        loader=PackageLoader("losslens.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     path = folder / "report.html"
-    write_text(path, environment.get_template("report.html.jinja").render(_contents(sweep)))
+    write_text(path, render("losslens.report", "report.html.jinja", _contents(sweep)))
     return path
 
 
@@ -73,6 +57,7 @@ def _contents(sweep: SweepResult) -> dict[str, Any]:
     surroundings = [variant.environment for variant in variants if variant.environment]
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
     pictured = [variant for variant in variants if variant.picture_steps]
+    answers = measure_responses(pictured)
     with_curves = [variant for variant in variants if variant.curves]
     return {
         "title": sweep.folder.resolve().name,
@@ -80,34 +65,43 @@ def _contents(sweep: SweepResult) -> dict[str, Any]:
         "variants": variants,
         "done": len(sweep.done),
         "sheets": [
-            _picture(page, f"Sheet: originals above the reconstructions of {len(pictured)} variants")
-            for page in (pages(sweep) if pictured else [])
+            picture(page, f"Sheet: originals above the reconstructions of {', '.join(names)}")
+            for page, names in (pages(sweep) if pictured else [])
         ],
         "cross": _cross(sweep),
         "table": _table(variants),
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],
-        "sections": [_section(variant) for variant in pictured],
+        "sections": [_section(variant, answers[variant.name]) for variant in pictured],
         "differences": _differences(variants),
         "surroundings": surroundings[0] if surroundings else {},
         "commands": list(commands),
     }
 
 
-def _section(variant: VariantResult) -> dict[str, Any]:
+def _section(variant: VariantResult, answers: dict[str, Response]) -> dict[str, Any]:
     last = variant.picture_steps[-1]
     originals, reconstructions = variant.originals, variant.reconstructions(last)
     assert originals is not None
     return {
         "variant": variant,
         "sentences": describe(variant) if variant.done else [],
-        "details": _picture(
+        "details": picture(
             sheet(originals, detail_rows(variant, last)),
             f"{variant.name} after {last} steps: originals, reconstructions, absolute errors per channel, "
             "and what the loss sees of originals and reconstructions, as far as it is a picture",
         ),
         "clouds": Markup(clouds(originals, reconstructions, variant.name)),
+        "blind_spots": blind_spots(answers) if answers else None,
+        "answers": [
+            {
+                "change": change,
+                "text": response_text(answer.relative),
+                "share": round(min(abs(answer.relative) / HEAT_TOP, 1), 3),
+            }
+            for change, answer in answers.items()
+        ],
     }
 
 
@@ -121,10 +115,10 @@ def _cross(sweep: SweepResult) -> dict[str, Any]:
             text = _text(metric, cell.mean)
             if cell.spread is not None:
                 text += f" \N{PLUS-MINUS SIGN} {_text(metric, cell.spread)}"
-            others = [other.cells[column].mean for other in table.rows]
+            others = [other.cells[column].mean for other in table.rows if other.data == row.data]
             numbers[column] = Number(cell.mean, text, _heat(metric, cell.mean, others), cell.own, cell.best)
         rows.append((row, numbers))
-    return {"columns": table.columns, "rows": rows, "upsets": table.upsets}
+    return {"columns": table.columns, "rows": rows, "upsets": table.upsets, "contests": list(table.contests)}
 
 
 def _table(variants: list[VariantResult]) -> dict[str, Any]:
@@ -132,21 +126,23 @@ def _table(variants: list[VariantResult]) -> dict[str, Any]:
     rows = []
     for variant in variants:
         metrics, seen = variant.metrics, variant.results.get("seen", [])
+        data = variant.config.get("data")
         numbers: dict[str, Number] = {}
         for name in names:
             value = metrics.get(name)
-            heat = (
-                None
-                if name in ("loss", "seen_error")
-                else _heat(name, value, [each.metrics.get(name) for each in variants])
-            )
-            numbers[name] = Number(value, _text(name, value), heat, name in (*seen, "loss", "seen_error"))
+            column = [each.metrics.get(name) for each in variants if each.config.get("data") == data]
+            heat = None if name in ("loss", "seen_error") else _heat(name, value, column)
+            own = value is not None and name in (*seen, "loss", "seen_error")
+            numbers[name] = Number(value, _text(name, value), heat, own)
         rows.append((variant, numbers))
     return {"columns": names, "rows": rows}
 
 
 def _text(metric: str, value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.{DECIMALS.get(metric, 3)}f}"
+    if value is None:
+        return NOTHING
+    decimals = DECIMALS.get(metric, 3)
+    return f"{value:.2g}" if decimals == 3 and 0 < abs(value) < SMALL else f"{value:.{decimals}f}"
 
 
 def _heat(metric: str, value: float | None, column: list[float | None]) -> float | None:
@@ -175,10 +171,3 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
         else:
             items.append((f"{prefix}{key}", value))
     return items
-
-
-def _picture(image: Image.Image, alt: str) -> Picture:
-    encoded = io.BytesIO()
-    image.save(encoded, format="WEBP", lossless=True, quality=0, method=0)  # a seventh larger, in a tenth of the time
-    data = base64.b64encode(encoded.getvalue()).decode("ascii")
-    return Picture(f"data:image/webp;base64,{data}", alt, image.width, image.height)

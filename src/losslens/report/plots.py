@@ -1,30 +1,17 @@
-"""Plots of a report as SVG, in the colors of the page that they stand in."""
+"""Plots of a report as SVG."""
 
-import io
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from losslens.page.svg import COLORS, INK, STYLE, to_svg
 from losslens.report.results import VariantResult
-from losslens.training.clouds import DOTS_PER_INCH, color_clouds
+from losslens.training.clouds import color_clouds
 
-INK = "#010203"  # stands for the page's own color of text, dark on light or light on dark
-# Okabe and Ito 2008, for color-blind readers.
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")
-DASHES = ("", "4 2", "1 1.5", "6 2 1 2")  # lengths of lines and gaps, in their widths; the first is solid
-STYLE: Any = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "font.size": 9,
-    "svg.fonttype": "none",  # text stays text
-    "font.family": "sans-serif",
-}
+# Lengths of lines and gaps, in their widths; the first is solid.
+DASHES = ("", "4 2", "1 1.5", "6 2 1 2", "8 2", "2 1", "8 2 2 2", "4 1 1 1 1 1")
 CURVES = {
     "val/loss": "Own loss",
     "val/seen_error": "Error in what the loss sees",
@@ -59,25 +46,18 @@ def curves(variants: Sequence[VariantResult]) -> dict[str, str]:
                     lengths = [float(part) for part in dashes.split()]
                     style = (0, lengths) if lengths else "-"
                     axis.plot(*zip(*points, strict=True), color=color, linestyle=style, marker=".", markersize=4)
-            axis.set(xlabel="step", ylim=(0, 1.05 * axis.get_ylim()[1]))
+            axis.set(xlabel="step", ylim=_from_zero(*axis.get_ylim()))
             axis.grid(alpha=0.25, color=INK, linewidth=0.5)
-            charts[title] = _svg(figure, name)
+            charts[title] = to_svg(figure, name)
     return charts
+
+
+def _from_zero(low: float, high: float) -> tuple[float, float]:
+    """Widen the limits of an axis to 0, with room at the other end."""
+    return 1.05 * min(low, 0.0), 1.05 * max(high, 0.0)
 
 
 def clouds(originals: Tensor, reconstructions: Tensor, name: str) -> str:
     """Draw the color clouds of a variant, of images float `(N, 3, H, W)` in [0, 1], side by side."""
     with mpl.rc_context(STYLE):
-        return _svg(color_clouds(originals, reconstructions, INK), name)
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    """Write a figure as an element of a page; names inside of it differ from those of other salts."""
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(
-            text, format="svg", dpi=DOTS_PER_INCH, facecolor="none", metadata={"Date": None, "Creator": None}
-        )
-    svg = text.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+        return to_svg(color_clouds(originals, reconstructions, INK), name)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from losslens.files import write, write_json, write_text
+from losslens.files import write, write_json
 from losslens.training.fit import Variant
 from losslens.training.grid import PICTURES, read_grid
 
@@ -53,7 +54,10 @@ class VariantResult:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Resolved configuration."""
-        config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            return {}
+        config = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(config, dict)
         return {str(key): value for key, value in config.items()}
 
@@ -69,9 +73,9 @@ class VariantResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the last validation: of the whole training if it is done."""
+        """Metrics of the last validation: of the whole training if it is done. Those that are not finite are absent."""
         if self.results:
-            return dict(self.results["metrics"])
+            return {name: value for name, value in self.results["metrics"].items() if value is not None}
         last = self.curves[-1] if self.curves else {}
         return {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
 
@@ -82,7 +86,8 @@ class VariantResult:
         if not path.exists():
             return []
         rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        numbers = [{name: float(value) for name, value in row.items() if value} for row in rows]
+        return [{name: value for name, value in row.items() if math.isfinite(value)} for row in numbers]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -122,7 +127,14 @@ class VariantResult:
         return LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
     def _grid(self, step: int) -> tuple[Tensor, Tensor]:
-        return read_grid(self.folder / PICTURES / f"{step:08d}.png")
+        if step not in self._grids:
+            self._grids[step] = read_grid(self.folder / PICTURES / f"{step:08d}.png")
+        return self._grids[step]
+
+    @cached_property
+    def _grids(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """What was read already: each grid is shown several times."""
+        return {}
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.folder / name
@@ -229,7 +241,21 @@ def join_sweeps(sweeps: Mapping[str, SweepResult], folder: Path) -> SweepResult:
         sweeps: by the names with which the names of their variants are to begin. Losses of one name are taken for
             the same.
         folder: for what is made of them.
+
+    Raises:
+        ValueError: if a loss's name means different things in two of them.
     """
+    meanings: dict[str, tuple[str, Any]] = {}
+    for name, sweep in sweeps.items():
+        for variant in sweep.variants.values():
+            if not variant.config:
+                continue
+            other, meaning = meanings.setdefault(variant.own_loss, (name, variant.config["loss"]))
+            if meaning != variant.config["loss"]:
+                raise ValueError(
+                    f"loss {variant.own_loss} of {name} is another one than that of {other}: "
+                    "they cannot be set beside each other; give each sweep alone"
+                )
     joined = [
         replace(variant, name=f"{name}/{variant.name}", values={"sweep": name, **variant.values})
         for name, sweep in sweeps.items()
@@ -244,4 +270,4 @@ def write_results(sweep: SweepResult, folder: Path) -> None:
     """Write `results.csv` and `results.json`, a row a variant."""
     table = sweep.table
     write(folder / "results.csv", lambda aside: table.to_csv(aside))
-    write_text(folder / "results.json", json.dumps(sweep.rows, indent=2) + "\n")
+    write_json(folder / "results.json", sweep.rows)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from losslens.build import build_loss
 from losslens.losses.views import LinearView
-from losslens.training.build import build_loss
 
 ZERO_SUM = 1e-4  # of a color difference's weights, which are rounded
 
@@ -27,13 +27,15 @@ def picture_of_view(loss: Mapping[str, Any], images: Tensor) -> Tensor | None:
     """
     try:
         view = getattr(build_loss(loss), "view", None)
+        if not isinstance(view, nn.Module):
+            return None
+        with torch.no_grad():
+            features = view(images)
     except Exception:  # a loss of the user's own, which need not be there when only its results are looked at
         return None
-    if view is None:
+    if not isinstance(features, Tensor) or features.ndim != 4:
         return None
-    with torch.no_grad():
-        features: Tensor = view(images)
-    if features.ndim != 4 or features.shape[1] not in (1, 3) or features.shape[-2:] != images.shape[-2:]:
+    if features.shape[1] not in (1, 3) or features.shape[-2:] != images.shape[-2:]:
         return None
     if isinstance(view, LinearView):
         features = features + 0.5 * (view.weights.sum(1).abs() < ZERO_SUM).to(features)[:, None, None]

@@ -56,12 +56,15 @@ def detail_rows(variant: VariantResult, step: int) -> dict[str, Tensor]:
     return rows
 
 
-def pages(sweep: SweepResult, *, details: bool = False) -> list[Image.Image]:
+def pages(sweep: SweepResult, *, details: bool = False) -> list[tuple[Image.Image, list[str]]]:
     """Draw a sweep's sheet as it is now: a page for each set of originals, and one more for every 20 rows.
 
     Args:
         sweep: at least one of its variants has pictures.
         details: whether each variant also has rows for its errors and for what its loss sees.
+
+    Returns:
+        Pages, and the names of the rows on each.
     """
     drawn = []
     for variants in same_originals(sweep):
@@ -76,7 +79,8 @@ def pages(sweep: SweepResult, *, details: bool = False) -> list[Image.Image]:
         originals = variants[0].originals
         assert originals is not None
         for first in range(0, len(names), ROWS_ON_A_PAGE):
-            drawn.append(sheet(originals, {name: rows[name] for name in names[first : first + ROWS_ON_A_PAGE]}))
+            here = names[first : first + ROWS_ON_A_PAGE]
+            drawn.append((sheet(originals, {name: rows[name] for name in here}), here))
     return drawn
 
 
@@ -119,7 +123,7 @@ def write_sheets(sweep: SweepResult, folder: Path, *, details: bool = False) -> 
         The PNG files.
     """
     paths = []
-    for number, page in enumerate(pages(sweep, details=details), start=1):
+    for number, (page, _) in enumerate(pages(sweep, details=details), start=1):
         path = folder / f"{'details' if details else 'sheet'}{f'-{number}' if number > 1 else ''}.png"
         write(path, lambda aside, page=page: page.save(aside, format="PNG"))  # type: ignore[misc]
         small = path.with_suffix(".webp")

@@ -18,7 +18,7 @@ def print_results(console: Console, outcomes: Mapping[str, Outcome], commands: S
     table = Table(
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="* seen by the variant's own loss", caption_justify="left"
     )
-    table.add_column("variant", no_wrap=True)
+    table.add_column("variant", overflow="fold")
     for metric in METRICS:
         table.add_column(HEADERS.get(metric, metric), justify="right", no_wrap=True)
     for name, outcome in outcomes.items():

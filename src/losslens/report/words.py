@@ -7,6 +7,8 @@ from losslens.report.results import VariantResult
 
 # Error along a direction, as a share of how much the originals vary along it: one constant color has a share of 1.
 DETERMINED, BY_CHANCE = 0.5, 1.0
+NO_VARIATION = 1e-3  # spread below which originals do not vary along a direction
+NO_COLOR = 0.5  # color rank of one constant color is 0
 ONE_LINE = 1.1  # color rank up to which the colors lie on one line through RGB
 AS_MANY = 0.9  # share of the originals' color rank from which no dimension was lost
 
@@ -15,26 +17,36 @@ def describe(variant: VariantResult) -> list[str]:
     """Say in sentences what the reconstructions of a finished variant have of the originals, and what not."""
     metrics, results = variant.metrics, variant.results
     spread: Mapping[str, float] = results["originals"]["spread"]
-    shares = {name: metrics[name] / spread[name] for name in COLOR_DIRECTIONS if spread[name] > 0}
-    determined = [name for name, share in shares.items() if share < DETERMINED]
-    by_chance = [name for name, share in shares.items() if share > BY_CHANCE]
-    between = [name for name in shares if name not in determined and name not in by_chance]
+    shares = {
+        name: metrics[name] / spread[name]
+        for name in COLOR_DIRECTIONS
+        if name in metrics and spread[name] > NO_VARIATION
+    }
+    seen = results["seen"]
+    groups = {
+        "Determined": [name for name, share in shares.items() if share < DETERMINED],
+        "Seen by the loss, but not learned well yet": [
+            name for name, share in shares.items() if share >= DETERMINED and name in seen
+        ],
+        "In part, as far as it goes along with the rest": [
+            name for name, share in shares.items() if DETERMINED <= share <= BY_CHANCE and name not in seen
+        ],
+        "Left to chance, further off than one constant color": [
+            name for name, share in shares.items() if share > BY_CHANCE and name not in seen
+        ],
+    }
     sentences = [_seen(metrics)]
-    if determined:
-        sentences.append(f"Determined: {_list(determined, metrics, shares)}.")
-    if between:
-        sentences.append(f"In part, as far as it goes along with the rest: {_list(between, metrics, shares)}.")
-    if by_chance:
-        sentences.append(f"Left to chance, further off than one constant color: {_list(by_chance, metrics, shares)}.")
-    elif len(determined) == len(shares):
+    sentences += [f"{title}: {_list(names, metrics, shares)}." for title, names in groups.items() if names]
+    if shares and len(groups["Determined"]) == len(shares):
         sentences.append("No color direction was left to chance.")
-    sentences.append(_rank(metrics["color_rank"], results["originals"]["color_rank"]))
+    if "color_rank" in metrics:
+        sentences.append(_rank(metrics["color_rank"], results["originals"]["color_rank"]))
     return sentences
 
 
 def _seen(metrics: Mapping[str, float]) -> str:
     if "seen_error" not in metrics:
-        return "What this loss sees is not a linear part of RGB: it is judged by the errors alone."
+        return "This loss has no linear view, so that what it sees is not known beforehand: the errors tell."
     if "unseen_error" not in metrics:
         return f"The loss sees all of RGB: the error is {metrics['seen_error']:.3f}."
     seen, unseen = metrics["seen_error"], metrics["unseen_error"]
@@ -50,7 +62,9 @@ def _list(names: Sequence[str], metrics: Mapping[str, float], shares: Mapping[st
 
 
 def _rank(rank: float, original: float) -> str:
-    if rank < ONE_LINE <= original:
+    if rank < NO_COLOR:
+        meaning = "they are of one constant color"
+    elif rank < ONE_LINE <= original:
         meaning = "they lie on one line through RGB, so that every picture has two colors and their mixtures"
     elif rank < ONE_LINE:
         meaning = "both lie on one line through RGB"

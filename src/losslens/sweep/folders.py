@@ -28,9 +28,10 @@ PACKAGES = (
 
 
 def register_resolvers() -> None:
-    """Give configurations `${claim:PATH}`, a new folder, and `${variant_name:}`, the name of a single run."""
+    """Give configurations `${claim:PATH}`, a new folder, and the names `${variant_name:}` and `${lens_name:}`."""
     OmegaConf.register_new_resolver("claim", lambda path: str(claim(Path(path))), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("variant_name", _variant_name, replace=True)
+    OmegaConf.register_new_resolver("lens_name", _lens_name, replace=True)
 
 
 def claim(path: Path) -> Path:
@@ -98,3 +99,10 @@ def _git(*arguments: str) -> str | None:
 def _variant_name() -> str:
     hydra = HydraConfig.get()
     return folder_name({"loss": job_values(hydra.overrides.task, hydra.runtime.choices)["loss"]})
+
+
+def _lens_name() -> str:
+    hydra = HydraConfig.get()
+    values = job_values(hydra.overrides.task, hydra.runtime.choices)
+    names = ("losses" if "losses" in values else "loss", "against")
+    return folder_name({key: values[key] for key in names if key in values})

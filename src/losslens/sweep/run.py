@@ -13,15 +13,15 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from losslens.build import build
 from losslens.data.source import Images
 from losslens.files import write_json, write_text
-from losslens.report.results import load_sweep, write_sweep_file
+from losslens.report.results import SWEEP_FILE, load_sweep, write_sweep_file
 from losslens.report.table import print_results
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.folders import cannot_write, environment, write_status
 from losslens.sweep.plan import distinct_losses, group_variants, plan_variants, share_cores, split_by_memory
 from losslens.sweep.start import Job
-from losslens.training.build import build
 from losslens.training.fit import Outcome, Variant, fit
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
@@ -83,8 +83,9 @@ class Sweep:
                 losses=self.losses,
             )
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the one into the other
-            for variant in array:
-                write_status(variant.folder, "failed", "interrupted")
+            for name, variant in self.variants.items():
+                if name not in self.failures and name not in self.outcomes:
+                    write_status(variant.folder, "failed", "interrupted")
             raise KeyboardInterrupt from error
         except torch.OutOfMemoryError as error:
             if len(array) == 1:
@@ -152,7 +153,13 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
 
 
 def _prepare(variants: Sequence[Variant], folder: Path) -> None:
-    """Make every folder, with its configuration and environment, before the first variant starts."""
+    """Make every folder, with its configuration and environment, before the first variant starts.
+
+    Raises:
+        ValueError: if the folder holds a sweep already, whose results would be mixed with these.
+    """
+    if (folder / SWEEP_FILE).exists():
+        raise cannot_write(folder, "it holds the results of an earlier command")
     write_sweep_file(folder, variants, distinct_losses(variants))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     surroundings = environment(device)

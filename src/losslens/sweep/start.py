@@ -9,8 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
+
+from losslens.sweep.names import job_values
 
 Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 
@@ -29,6 +32,36 @@ def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
     with fast_imports():
         from losslens.sweep.run import run_sweep
     return run_sweep(jobs, folder)
+
+
+def compose_losses(config: DictConfig) -> dict[str, DictConfig]:
+    """Find the configurations of the losses that `loss`, `losses` and `against` name, by name.
+
+    Raises:
+        ValueError: if `loss` and `losses` are both given, or `losses` is no list of names.
+    """
+    hydra = HydraConfig.get()
+    found: dict[str, DictConfig] = {}
+    if config.losses is None:
+        found[job_values(hydra.overrides.task, hydra.runtime.choices)["loss"]] = config.loss
+    else:
+        given = [each for each in hydra.overrides.task if each.startswith("loss=")]
+        if given:
+            raise ValueError(f"{given[0]} and losses= are both given: use one of them")
+        if not isinstance(config.losses, ListConfig) or not config.losses:
+            raise ValueError(f"losses {config.losses} is no list of names: try 'losses=[l1,luma]'")
+        found |= {str(name): _compose_loss(str(name)) for name in config.losses}
+    if config.against is not None and config.against not in found:
+        found[str(config.against)] = _compose_loss(str(config.against))
+    return found
+
+
+def _compose_loss(name: str) -> DictConfig:
+    """Compose a choice of the group `loss`, as `loss=NAME` does."""
+    paths = [each for each in HydraConfig.get().overrides.hydra if each.startswith("hydra.searchpath=")]
+    loss = compose("lens", [f"loss={name}", *paths]).loss
+    assert isinstance(loss, DictConfig)
+    return loss
 
 
 @contextmanager

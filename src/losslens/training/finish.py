@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losslens.build import build_loss
 from losslens.data.datamodule import ArrayDataModule
-from losslens.training.build import build_loss
 from losslens.training.codes import MAX_CODES, add_codes, evenly
 from losslens.training.grid import ImageGrid, encode
 from losslens.training.logger import RunLogger
@@ -31,8 +31,12 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
     if not losses:
         return {}
     module, precision = member.module.eval(), member.trainer.precision_plugin
-    modules = {name: build_loss(config).to(module.device) for name, config in losses.items()}
-    totals = dict.fromkeys(modules, 0.0)
+    modules, totals = {}, dict.fromkeys(losses, 0.0)
+    for name, config in losses.items():
+        try:
+            modules[name] = build_loss(config).to(module.device)
+        except Exception:  # another variant's loss, whose trouble that variant tells
+            totals[name] = math.nan
     for batch in data.val_dataloader():
         images = batch.to(module.device)
         with torch.no_grad(), precision.forward_context():
@@ -40,7 +44,7 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
         for name, loss in modules.items():
             try:
                 totals[name] += loss(reconstructions, images).item() * len(images)
-            except (ValueError, RuntimeError):
+            except Exception:  # likewise
                 totals[name] = math.nan
     count = len(data.images.val)
     return {name: total / count if math.isfinite(total) else None for name, total in totals.items()}

@@ -11,13 +11,13 @@ import torch
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
+from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule
 from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.losses import LinearView, check_loss
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.training.array import VariantArray
-from losslens.training.build import build
 from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
@@ -206,6 +206,8 @@ def _finish(
     """Measure a variant with all losses, and write what it came to."""
     member, metrics = part.member, part.table.final
     others = {name: config for name, config in losses.items() if config != part.variant.config["loss"]}
+    if part.variant.config["trainer"].get("limit_val_batches") is not None:
+        others = dict(losses)  # the last validation saw some of the images only
     measured = measure(member, data, others)
     try:
         part.pictures.finish(member.trainer)  # type: ignore[arg-type]
@@ -271,6 +273,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
         for key, value in config.items()
         if key not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger")
     }
+    if config.get("limit_val_batches") == 0:
+        raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
     if config.pop("accumulate_grad_batches", None) not in (None, 1):
         raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
     if config.get("precision") == "auto":

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from losslens.training.build import build, build_loss
+from losslens.build import build, build_loss
 from losslens.training.metrics import reconstruction_metrics
 
 Config = Mapping[str, Any]

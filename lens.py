@@ -1,0 +1,30 @@
+"""Show what a loss cannot see, without training anything: python lens.py loss=luma."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from losslens.sweep.errors import one_line_errors
+from losslens.sweep.folders import register_resolvers
+from losslens.sweep.start import compose_losses, fast_imports
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="lens")
+def main(config: DictConfig) -> None:
+    """Look at the losses that a configuration names."""
+    with one_line_errors():  # here, before Hydra adds a line of its own
+        losses = compose_losses(config)
+        with fast_imports():
+            from losslens.lens.command import run_lens
+        command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+        run_lens(config, losses, config.against, Path(HydraConfig.get().runtime.output_dir), command)
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    with one_line_errors():
+        main()

@@ -1,0 +1,163 @@
+"""The most and the least noticed changes of one size: eigenvectors of what a loss is near equality."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from losslens.lens.subject import prepare
+from losslens.losses import Loss
+
+VIEW, HESSIAN, FINITE = "Jacobian of the view", "Hessian of the loss", "finite steps"
+STEP = 1e-2  # RMS of finite steps
+SMOOTH = 0.2  # relative: by how much the loss may miss quadratic growth and be taken for smooth
+BREAKDOWN = 1e-10  # of Lanczos' off-diagonal, relative to the diagonal: an invariant subspace is found
+
+
+@dataclass(frozen=True)
+class Eigendistortion:
+    """A change of unit length and how strongly a loss notices it.
+
+    Args:
+        change: `(N, 3, H, W)`, of Euclidean length 1 each.
+        value: `(N,)`, Rayleigh quotient of the matrix that `method` names; for finite steps the loss per RMS.
+        bound: `(N,)`, an eigenvalue lies within `value` plus or minus it (the norm of the residual); NaN for finite
+            steps.
+        method: what was analyzed.
+    """
+
+    change: Tensor
+    value: Tensor
+    bound: Tensor
+    method: str
+
+
+def eigendistortions(
+    loss: nn.Module, images: Tensor, *, iterations: int = 60, seed: int = 0
+) -> tuple[Eigendistortion, Eigendistortion]:
+    """Find the changes of one size that a loss notices most and least (Berardino et al., 2017).
+
+    Of a loss made of a view and a distance, extreme eigenvectors of `J^T J`, with the Jacobian J of the view: a
+    distance like L1 has no Hessian at equality. Of any other loss the same of its Hessian at equality if it grows
+    quadratically there; else the loss itself at steps of an RMS of 0.01, by gradient ascent and descent on the sphere.
+    Eigenvectors come from Lanczos' method with full reorthogonalization, for all images at once.
+
+    Args:
+        loss: any differentiable module of `(input, target)`; one that is no view and distance must take the mean
+            over the batch and is asked image by image.
+        images: float `(N, 3, H, W)` in [0, 1], computed in their precision.
+        iterations: products with the matrix; also steps on the sphere.
+        seed: of the first vector.
+
+    Returns:
+        The most and the least noticed.
+
+    Raises:
+        ValueError: as `prepare`.
+    """
+    images = images[None] if images.ndim == 3 else images
+    ready, first = prepare(loss, images[:1], images.dtype)
+    images = images.to(first)
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images)
+    if isinstance(ready, Loss):
+        return _extremes(jacobian_product(ready.view, images), start, iterations, VIEW)
+    if _is_smooth(ready, first, start[:1]):
+        return _extremes(hessian_product(ready, images), start, iterations, HESSIAN)
+    most, least = (_on_sphere(ready, images, start, iterations, sign) for sign in (1, -1))
+    return most, least
+
+
+def jacobian_product(view: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the product of `J^T J` with vectors `(N, 3, H, W)`, for the view's Jacobian J at each image."""
+    pull = torch.func.vjp(view, images)[1]
+    return lambda vectors: pull(torch.func.jvp(view, (images,), (vectors,))[1])[0]
+
+
+def hessian_product(loss: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the product of the loss's Hessian at equality with vectors `(N, 3, H, W)`, image by image."""
+
+    def product(vectors: Tensor) -> Tensor:
+        rows = []
+        for image, vector in zip(images.split(1), vectors.split(1), strict=True):
+            input = image.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(input, image), input, create_graph=True)
+            rows.append(torch.autograd.grad(gradient, input, vector)[0])
+        return torch.cat(rows)
+
+    return product
+
+
+def _is_smooth(loss: nn.Module, image: Tensor, direction: Tensor) -> bool:
+    """Whether the loss grows by four when a small step is doubled."""
+    step = STEP * direction / direction.square().mean().sqrt()
+    with torch.no_grad():
+        zero, once, twice = (loss(image + scale * step, image) for scale in (0, 0.25, 0.5))
+    return bool(((twice - zero) / (once - zero) / 4 - 1).abs() < SMOOTH)
+
+
+def _extremes(
+    product: Callable[[Tensor], Tensor], start: Tensor, iterations: int, method: str
+) -> tuple[Eigendistortion, Eigendistortion]:
+    """Largest and smallest Ritz pairs of a symmetric matrix, from one Krylov basis per image."""
+    shape, count = start.shape, len(start)
+    size = start[0].numel()
+    rows = start.flatten(1)
+    basis = [rows / rows.norm(dim=1, keepdim=True)]
+    diagonal: list[Tensor] = []
+    below: list[Tensor] = []
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(min(iterations, size)):
+        image = product(basis[-1].view(shape)).flatten(1).detach()
+        diagonal.append((image * basis[-1]).sum(1))
+        stacked = torch.stack(basis, 1)  # (N, k, size)
+        for _ in range(2):  # once more for what rounding left
+            image = image - torch.einsum("nk,nks->ns", torch.einsum("nks,ns->nk", stacked, image), stacked)
+        length = image.norm(dim=1)
+        broken = length <= BREAKDOWN * torch.stack(diagonal).abs().amax(0).clamp(min=1e-30)
+        if broken.all() or len(basis) == size:
+            break
+        if broken.any():  # go on with any vector that is orthogonal to what was found
+            fresh = torch.randn(count, size, generator=generator, dtype=torch.float64).to(image)
+            for _ in range(2):
+                fresh = fresh - torch.einsum("nk,nks->ns", torch.einsum("nks,ns->nk", stacked, fresh), stacked)
+            image = torch.where(broken[:, None], fresh, image)
+        below.append(torch.where(broken, 0, length))
+        basis.append(image / image.norm(dim=1, keepdim=True))
+    stacked = torch.stack(basis[: len(diagonal)], 1)
+    matrix = torch.diag_embed(torch.stack(diagonal, 1))
+    if len(diagonal) > 1:
+        side = torch.stack(below[: len(diagonal) - 1], 1)
+        matrix = matrix + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
+    _, ritz = torch.linalg.eigh(matrix)
+    found = []
+    for index in (-1, 0):
+        vectors = torch.einsum("nk,nks->ns", ritz[..., index], stacked)
+        vectors = vectors / vectors.norm(dim=1, keepdim=True)
+        image = product(vectors.view(shape)).flatten(1).detach()
+        value = (vectors * image).sum(1)
+        bound = (image - value[:, None] * vectors).norm(dim=1)
+        found.append(Eigendistortion(vectors.view(shape), value, bound, method))
+    return found[0], found[1]
+
+
+def _on_sphere(loss: nn.Module, images: Tensor, start: Tensor, steps: int, sign: int) -> Eigendistortion:
+    """Climb, or for `sign` -1 descend, the loss over changes of one RMS."""
+    changes, values = [], []
+    for image, change in zip(images.split(1), start.split(1), strict=True):
+        change = change / change.square().mean().sqrt()
+        for step in range(steps):
+            input = (image + STEP * change).requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(input, image), input)
+            gradient = gradient - (gradient * change).mean() * change  # along the sphere
+            size = gradient.square().mean().sqrt()
+            if not size.isfinite() or size == 0:
+                break
+            change = change + sign * 0.5 * 0.01 ** (step / steps) * gradient / size
+            change = change / change.square().mean().sqrt()
+        with torch.no_grad():
+            values.append((loss(image + STEP * change, image) - loss(image, image)) / STEP)
+        changes.append(change / change.norm())
+    value = torch.stack(values)
+    return Eigendistortion(torch.cat(changes), value, torch.full_like(value, torch.nan), FINITE)

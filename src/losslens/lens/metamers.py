@@ -1,0 +1,155 @@
+"""Metamers: images as different as possible from the original at zero loss."""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from losslens.lens.changes import NOISE, RMS, change_bank
+from losslens.lens.null_space import furthest_metamer
+from losslens.lens.subject import linear_view, measure, prepare
+
+TOLERANCE = 1e-4  # of the loss: what counts as zero
+EXACT = "exact"
+CROSSED = "crossed"
+FIRST_WEIGHT = 0.3  # of the loss against the distance, in units of the loss of noise per RMS
+GROWTH = 1.05  # of that weight at every step where the loss is above the tolerance; else it shrinks likewise
+FIRST_RATE, LAST_RATE = 0.1, 1e-3  # of Adam, in values of a pixel
+REPAIR_RATES = 1e-2, 1e-5
+BISECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Metamer:
+    """An image that a loss takes for the original.
+
+    Args:
+        start: what the search began with, `exact` if there was none.
+        image: `(1, 3, H, W)`, inside [0, 1].
+        distance: mean absolute difference from the original over RGB.
+        loss: what remains of the loss, less that of equal images; at most the tolerance.
+        pulled: share of the way from the original to what the search had found at which the loss is within the
+            tolerance; 1 if the search itself ended there.
+    """
+
+    start: str
+    image: Tensor
+    distance: float
+    loss: float
+    pulled: float = 1.0
+
+
+def metamers(
+    loss: nn.Module,
+    image: Tensor,
+    *,
+    starts: Mapping[str, Tensor] | None = None,
+    exact: bool = True,
+    steps: int = 300,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> list[Metamer]:
+    """Look for images far from the original at zero loss, the furthest first.
+
+    For a loss on a linear view the furthest is known exactly. Any other is searched: the mean absolute difference is
+    maximized inside [0, 1] by Adam, with a weight on the loss that grows while it is above the tolerance (dual
+    ascent), from every start; then what they found is
+    crossed, at every pixel the one that is further off, and searched from there once more. A search may miss the
+    furthest one: it shows what a loss is blind to, never that it is blind to nothing.
+
+    Args:
+        loss: any differentiable module of `(input, target)` that returns a scalar.
+        image: float `(3, H, W)` in [0, 1]; the search computes in its precision.
+        starts: images of the same shape to begin with, besides noise and the change that the loss notices least.
+        exact: False searches for losses on linear views, too.
+        steps: of Adam from each start.
+        tolerance: loss that counts as zero.
+        seed: of the noise.
+
+    Raises:
+        ValueError: as `prepare`.
+    """
+    view = linear_view(loss)
+    if view is not None and exact:
+        ready, target = prepare(loss, image, torch.float64)
+        return [_metamer(EXACT, ready, target, furthest_metamer(view, target))]
+    ready, target = prepare(loss, image, image.dtype)
+    bank, rms = change_bank(target, seed=seed)
+    unit = max(measure(ready, bank[NOISE], target) / rms, 1e-12)
+    least = min(bank, key=lambda name: abs(measure(ready, bank[name], target)))
+    generator = torch.Generator().manual_seed(seed)
+    begin = {
+        "noise": torch.rand(target.shape, generator=generator, dtype=torch.float64).to(target),
+        f"least noticed change: {least}": (target + 5 * RMS / rms * (bank[least] - target)).clamp(0, 1),
+    }
+    begin |= {name: start.reshape(target.shape).to(target) for name, start in (starts or {}).items()}
+
+    def search(name: str) -> Metamer:
+        own, _ = prepare(loss, image, image.dtype)  # threads do not share what a loss may keep
+        result = _search(own, target, begin[name], FIRST_WEIGHT / unit, FIRST_RATE, tolerance, steps)
+        return _obey(name, own, target, result, tolerance, steps)
+
+    with ThreadPoolExecutor(min(len(begin), os.cpu_count() or 1)) as pool:
+        found = list(pool.map(search, begin))
+    distances = torch.stack([(each.image - target).abs().sum(1, keepdim=True) for each in found])
+    choice = distances.argmax(0, keepdim=True).expand(1, *target.shape)
+    crossed = torch.stack([each.image for each in found]).gather(0, choice)[0]
+    result = _search(ready, target, crossed, 30 * FIRST_WEIGHT / unit, FIRST_RATE / 5, tolerance, steps // 3)
+    found.append(_obey(CROSSED, ready, target, result, tolerance, steps))
+    return sorted(found, key=lambda each: -each.distance)
+
+
+def _search(
+    loss: nn.Module, target: Tensor, start: Tensor, weight: float, rate: float, tolerance: float, steps: int
+) -> Tensor:
+    """Maximize the distance less the weighted loss; `rate` of Adam falls geometrically."""
+    input = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([input], betas=(0.9, 0.99))
+    at_equality = loss(target, target).detach()
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * (LAST_RATE / rate) ** (step / steps)
+        remaining = loss(input, target) - at_equality
+        weight *= GROWTH if remaining > tolerance else 1 / GROWTH
+        _descend(weight * remaining - (input - target).abs().mean(), input, optimizer)
+    return input.detach()
+
+
+def _obey(start: str, loss: nn.Module, target: Tensor, image: Tensor, tolerance: float, steps: int) -> Metamer:
+    """Bring the loss under the tolerance: by descending alone, and if that does not do, back towards the original."""
+    at_equality = loss(target, target).detach()
+    input = image.clone().requires_grad_()
+    optimizer = torch.optim.Adam([input], betas=(0.5, 0.99))
+    for step in range(steps // 2):
+        value = loss(input, target) - at_equality
+        if value <= 0.99 * tolerance:
+            break
+        optimizer.param_groups[0]["lr"] = REPAIR_RATES[0] * (REPAIR_RATES[1] / REPAIR_RATES[0]) ** (2 * step / steps)
+        _descend(value, input, optimizer)
+    difference = input.detach() - target
+    pulled = 1.0
+    if not measure(loss, target + difference, target) <= tolerance:
+        low, high = 0.0, 1.0
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (
+                (middle, high) if measure(loss, target + middle * difference, target) <= tolerance else (low, middle)
+            )
+        pulled = low
+    return _metamer(start, loss, target, target + pulled * difference, pulled)
+
+
+def _descend(value: Tensor, input: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take a step inside [0, 1]; where a gradient is not finite, as at the kinks of a loss, a pixel stays."""
+    (gradient,) = torch.autograd.grad(value, input)
+    input.grad = gradient.nan_to_num(0, 0, 0)
+    optimizer.step()
+    with torch.no_grad():
+        input.clamp_(0, 1)
+
+
+def _metamer(start: str, loss: nn.Module, target: Tensor, image: Tensor, pulled: float = 1.0) -> Metamer:
+    distance = float((image - target).abs().mean())
+    return Metamer(start, image, distance, measure(loss, image, target), pulled)

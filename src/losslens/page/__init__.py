@@ -1,0 +1,1 @@
+"""What all pages share: style, script, pictures and drawings inside of them."""
