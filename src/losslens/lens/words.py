@@ -6,6 +6,8 @@ from losslens.lens.look import Answers
 from losslens.lens.responses import BLIND, WEAK, Response
 from losslens.lens.subject import linear_view
 
+ROUNDING = 1e-7  # what floating point leaves of 0
+
 
 def describe(answers: Answers) -> list[str]:
     """Say what a loss does not respond to, what looks equal to it, and what it asks for."""
@@ -23,22 +25,22 @@ def describe(answers: Answers) -> list[str]:
         how = "The furthest image" if best.start == "exact" else f"The furthest image found (from: {best.start})"
         sentences.append(
             f"{how} that it takes for the original differs by {best.distance:.3f} on average over RGB, "
-            f"at a loss of {best.loss:.1e}."
+            f"at a loss of {_small(best.loss)}."
         )
     recovery = answers.recovery
     if recovery is not None:
         text = f"Descended from noise without a network, it comes back to the original within {recovery.error:.3f}"
         if recovery.seen_error is not None:
             text += (
-                f": within {recovery.seen_error:.1e} in what it sees; what it does not see moved by "
-                f"{recovery.unseen_change:.1e} and is still the noise"
+                f": within {_small(recovery.seen_error)} in what it sees; what it does not see moved by "
+                f"{_small(recovery.unseen_change or 0.0)} since the noise"
             )
         sentences.append(f"{text}.")
     if answers.most is not None and answers.least is not None:
         most, least = float(answers.most.value), float(answers.least.value)
         sentences.append(
             f"Of all changes of one size, by the {answers.most.method}, the most noticed counts {most:.3g} and the "
-            f"least {max(least, 0.0):.2g}{_bound(float(answers.least.bound))}."
+            f"least {_small(least)}{_bound(float(answers.least.bound))}."
         )
     return sentences
 
@@ -50,6 +52,10 @@ def blind_spots(answers: Mapping[str, Response]) -> str:
     parts = [f"Blind to (below {BLIND:g} of the response to noise): {', '.join(blind)}." if blind else ""]
     parts.append(f"Nearly blind to (below {WEAK:g}): {', '.join(weak)}." if weak else "")
     return " ".join(part for part in parts if part) or "It responds to every change of the bank."
+
+
+def _small(number: float) -> str:
+    return f"{number:.1g}" if abs(number) > ROUNDING else "0"
 
 
 def _bound(bound: float) -> str:

@@ -21,8 +21,8 @@ def measure_responses(variants: Sequence[VariantResult]) -> dict[str, dict[str, 
     known: dict[str, dict[str, Response]] = {}
     for variant in variants:
         assert variant.originals is not None
-        loss, image = variant.config["loss"], variant.originals[0].double()
-        key = repr((loss, variant.config["data"]))  # one loss and one set of images answer alike
+        loss, image = variant.config.get("loss", {}), variant.originals[0].double()
+        key = repr((loss, variant.config.get("data")))  # one loss and one set of images answer alike
         if key not in known:
             try:
                 bank, _ = change_bank(image[None])
