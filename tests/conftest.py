@@ -64,6 +64,15 @@ def photograph() -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
+def cat() -> torch.Tensor:
+    """A photograph of midtones, float64 (1, 3, 64, 96)."""
+    import skimage
+
+    pixels = Image.open(Path(skimage.__file__).parent / "data" / "chelsea.png").convert("RGB").resize((96, 64))
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].double() / 255
+
+
+@pytest.fixture(scope="session")
 def images():
     """Random images, uint8, 80 to train on and 16 to validate on."""
     from losslens.data import Images

@@ -71,8 +71,19 @@ def eigendistortions(
 
 def jacobian_product(view: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the product of `J^T J` with vectors `(N, 3, H, W)`, for the view's Jacobian J at each image."""
-    pull = torch.func.vjp(view, images)[1]
-    return lambda vectors: pull(torch.func.jvp(view, (images,), (vectors,))[1])[0]
+    with torch.enable_grad():
+        input = images.detach().requires_grad_()
+        features = view(input)
+        # J^T u is linear in u, so that its gradient with respect to u gives J v: no forward mode is needed.
+        pushed = torch.zeros_like(features, requires_grad=True)
+        (pulled,) = torch.autograd.grad(features, input, pushed, create_graph=True)
+
+    def product(vectors: Tensor) -> Tensor:
+        (forward,) = torch.autograd.grad(pulled, pushed, vectors, retain_graph=True)
+        (result,) = torch.autograd.grad(features, input, forward, retain_graph=True)
+        return result
+
+    return product
 
 
 def hessian_product(loss: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:

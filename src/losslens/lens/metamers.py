@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from losslens.lens.changes import NOISE, RMS, change_bank
+from losslens.lens.changes import NOISE, change_bank
 from losslens.lens.null_space import furthest_metamer
 from losslens.lens.subject import linear_view, measure, prepare
 
@@ -63,7 +63,7 @@ def metamers(
     Args:
         loss: any differentiable module of `(input, target)` that returns a scalar.
         image: float `(3, H, W)` in [0, 1]; the search computes in its precision.
-        starts: images of the same shape to begin with, besides noise and the change that the loss notices least.
+        starts: images of the same shape to begin with, besides noise and an inverted copy.
         exact: False searches for losses on linear views, too.
         steps: of Adam from each start.
         tolerance: loss that counts as zero.
@@ -79,11 +79,10 @@ def metamers(
     ready, target = prepare(loss, image, image.dtype)
     bank, rms = change_bank(target, seed=seed)
     unit = max(measure(ready, bank[NOISE], target) / rms, 1e-12)
-    least = min(bank, key=lambda name: abs(measure(ready, bank[name], target)))
     generator = torch.Generator().manual_seed(seed)
     begin = {
         "noise": torch.rand(target.shape, generator=generator, dtype=torch.float64).to(target),
-        f"least noticed change: {least}": (target + 5 * RMS / rms * (bank[least] - target)).clamp(0, 1),
+        "inverted copy": 1 - target,
     }
     begin |= {name: start.reshape(target.shape).to(target) for name, start in (starts or {}).items()}
 
