@@ -62,6 +62,7 @@ def test_several_losses_and_a_picture(lens, tmp_path):
     Image.new("L", (40, 10), 90).save(tmp_path / "gray.png")  # one gray: most changes have nothing to change
     lens("losses=[l1,red]", "image=gray.png", "principal=true", "tensorboard=true", *QUICK)
     folder = the_only((tmp_path / "outputs" / "lens").iterdir())
+    assert folder.name.endswith("-losses=l1,red")
     numbers = json.loads((folder / "blindspots.json").read_text())
     assert numbers["size"] == [6, 24]
     assert "mirror" not in numbers["losses"]["red"]["changes"]
@@ -87,6 +88,11 @@ import torch
 class Levels(torch.nn.Module):
     def forward(self, input, target):
         return (((input * 8).round() - (target * 8).round()).abs() > 0).double().mean()
+class Watched(torch.nn.Module):
+    def forward(self, input, target):
+        if input.requires_grad:  # in a search
+            open("searching", "w").close()
+        return (input - target).abs().mean()
 class NaNAtEquality(torch.nn.Module):
     def forward(self, input, target):
         return (input - target).abs().mean() / (input - target).abs().max()
@@ -108,20 +114,14 @@ def test_a_loss_without_gradient_gets_its_responses(lens, tmp_path):
     ("arguments", "message"),
     [
         (["loss._target_=mine.NaNAtEquality"], "of two equal images is nan: it must be finite, 0 at best"),
-        (["image=none.png"], "image none.png cannot be read (No such file or directory): give another with image=FILE"),
-        (["image=mine.py"], "image mine.py cannot be read"),
         (["losses=[l1,none]"], "none"),
         (["losses=l1"], "losses l1 is no list of names: try 'losses=[l1,luma]'"),
         (["loss=luma", "losses=[l1]"], "loss=luma and losses= are both given: use one of them"),
-        (["size=0"], "size 0 is not 1 or more: try size=128"),
-        (["rms=2"], "rms 2 is not between 0 and 1"),
-        (["image=one.png", "loss=ssim"], "too small for SSIM"),
     ],
 )
 def test_bad_input_gets_one_line(lens, tmp_path, arguments, message):
     (tmp_path / "mine.py").write_text(MINE)
-    Image.new("RGB", (1, 1), (90, 80, 70)).save(tmp_path / "one.png")
-    done = lens(*arguments, *(each for each in QUICK if arguments != ["size=0"] or each != "size=24"), check=False)
+    done = lens(*arguments, *QUICK, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -130,16 +130,22 @@ def test_bad_input_gets_one_line(lens, tmp_path, arguments, message):
 
 def test_an_interruption_keeps_what_is_done(tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-    command = [sys.executable, ROOT / "lens.py", "loss=ssim", "steps=100000", "size=32"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (tmp_path / "mine.py").write_text(MINE)
+    command = [sys.executable, ROOT / "lens.py", "loss._target_=mine.Watched", "steps=1000000", "size=16"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/lens/*")) and time.monotonic() < deadline:
+    while not (tmp_path / "searching").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    time.sleep(25)  # imports, and the responses
+    time.sleep(3)  # well into the first search
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors == "interrupted\n"
     folder = the_only((tmp_path / "outputs" / "lens").iterdir())
-    assert json.loads((folder / "blindspots.json").read_text())["losses"]["ssim"]["changes"]
+    found = json.loads((folder / "blindspots.json").read_text())["losses"]["Watched"]
+    assert found["changes"]
+    assert found["metamers"] == []
     assert (folder / "lens.html").is_file()

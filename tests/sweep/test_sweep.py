@@ -58,6 +58,7 @@ def test_folders(sweep):
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {
         *("sweep.json", "multirun.yaml", "results.csv", "results.json", "report.html"),
+        *("neighbors.png", "recolored.png", "outputs.png"),
         *("sheet.png", "sheet.webp", "progress.webp", the_only(folder.glob("events.*")).name),
     }
     for variant in VARIANTS:

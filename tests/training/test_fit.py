@@ -7,7 +7,7 @@ import torch
 from conftest import TINY, the_only
 
 from losslens.data import ImageDataModule, Images
-from losslens.training import fit as fit_module
+from losslens.training import trainer as trainer_module
 
 HAS_GPU = torch.cuda.is_available()
 
@@ -25,9 +25,9 @@ HAS_GPU = torch.cuda.is_available()
 def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_gpu, has_bf16, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: has_bf16)
-    monkeypatch.setattr(fit_module, "build", lambda config, **_: SimpleNamespace(**config, world_size=1))
+    monkeypatch.setattr(trainer_module, "build", lambda config, **_: SimpleNamespace(**config, world_size=1))
     config = {"accelerator": accelerator, "precision": "auto", "callbacks": []}
-    assert fit_module.make_trainer(config, tmp_path, []).precision == precision
+    assert trainer_module.make_trainer(config, tmp_path, []).precision == precision
 
 
 def test_data_that_does_not_fit_stays_in_main_memory(monkeypatch):

@@ -57,7 +57,7 @@ class Trained:
         made = []
         for name, changes in variants.items():
             (folder / name).mkdir(parents=True)
-            config = {**CONFIG, "trainer": {**TRAINER, **trainer}, **changes}
+            config = {"order_seed": changes.get("seed", 0), **CONFIG, "trainer": {**TRAINER, **trainer}, **changes}
             made.append(Variant(name, config, folder / name, {"loss": name}))
         self.outcomes = fit(
             made,

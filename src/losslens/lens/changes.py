@@ -47,6 +47,19 @@ def change_bank(image: Tensor, rms: float = RMS, seed: int = 0) -> tuple[dict[st
     return {name: image + common / size * differences[name] for name, size in sizes.items()}, common
 
 
+def recolorings(images: Tensor) -> dict[str, Tensor]:
+    """Recolor images in full, not blended to any size.
+
+    Args:
+        images: float `(N, 3, H, W)` in [0, 1].
+
+    Returns:
+        Of the same shape, by name: towards magenta at equal luma; hue turned by a quarter; red and blue swapped; gray
+        of the same luma.
+    """
+    return {name: recolor(images) for name, recolor in _RECOLORINGS.items()}
+
+
 def _changes(rms: float, seed: int) -> dict[str, Callable[[Tensor], Tensor]]:
     """Name functions from an image to a changed image inside [0, 1]."""
     return {
@@ -59,12 +72,9 @@ def _changes(rms: float, seed: int) -> dict[str, Callable[[Tensor], Tensor]]:
         "red offset": lambda image: _offset(image, (1, 0, 0), rms),
         "green offset": lambda image: _offset(image, (0, 1, 0), rms),
         "blue offset": lambda image: _offset(image, (0, 0, 1), rms),
-        "isoluminant recoloring": isoluminant,
-        "hue rotation": lambda image: transforms.adjust_hue(image, 0.25),
-        "desaturation": lambda image: Luma()(image).expand_as(image),
+        **_RECOLORINGS,
         "red and green swapped": lambda image: image[:, [1, 0, 2]],
         "green and blue swapped": lambda image: image[:, [0, 2, 1]],
-        "blue and red swapped": lambda image: image[:, [2, 1, 0]],
         "one object recolored": _recolor_object,
         "Gaussian blur": _blur,
         "JPEG": _jpeg,
@@ -83,6 +93,14 @@ def isoluminant(image: Tensor) -> Tensor:
     direction = direction.view(1, 3, 1, 1)
     room = torch.where(direction > 0, (1 - image) / direction, -image / direction)
     return image + 0.5 * room.amin(1, keepdim=True) * direction
+
+
+_RECOLORINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "isoluminant recoloring": isoluminant,
+    "hue rotation": lambda image: transforms.adjust_hue(image, 0.25),
+    "desaturation": lambda image: Luma()(image).expand_as(image),
+    "blue and red swapped": lambda image: image[:, [2, 1, 0]],
+}
 
 
 def _noise_like(image: Tensor, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ from losslens.page.svg import COLORS, INK, STYLE
 SHOWN_RMS = 0.1  # of most and least noticed changes in pictures
 ROOM_SIDE = 120  # pixels of a slice through the RGB cube
 HEAT = "YlOrBr"
+TINY = 1e-30  # instead of 0 below a fraction
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -100,14 +101,18 @@ def sheet(look: Look) -> Figure:
     columns = max(len(shown) for shown in rows.values())
     width = 2.1 * max(5, columns)
     height, breadth = look.image.shape[-2:]
+    held, others = (
+        [name for name in look.losses if any(pair[end] == name for pair in look.competitions)] for end in (0, 1)
+    )
     heights = [
         len(rows) * (width / columns * height / breadth + 0.3),
         0.75 * len(rooms) + 0.3 if rooms else 0.01,
         0.6 + 0.26 * len(look.bank),
+        len(held) * (width / max(columns, len(others)) * height / breadth + 0.3) + 0.3 if held else 0.01,
     ]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained", dpi=110)
-    parts: Any = figure.subfigures(3, 1, height_ratios=heights)
-    above, between, below = parts
+    parts: Any = figure.subfigures(4, 1, height_ratios=heights)
+    above, between, below, last = parts
     grid = above.subplots(len(rows), columns, squeeze=False)
     for line, (name, shown) in zip(grid, rows.items(), strict=True):
         for axis in line:
@@ -126,7 +131,23 @@ def sheet(look: Look) -> Figure:
     share = min(1.0, (2.5 + len(done)) / width)
     left = below.subfigures(1, 2, width_ratios=(share, 1 - share))[0] if share < 1 else below
     _heat(left, {name: answers.responses for name, answers in done.items()}, list(look.bank))
+    if held:
+        _pairs(last, look, held, others, max(columns, len(others)))
     return figure
+
+
+def _pairs(figure: SubFigure, look: Look, held: Sequence[str], others: Sequence[str], columns: int) -> None:
+    """Draw for each pair the image that the other loss finds most different, at a value of the held one."""
+    figure.suptitle("as different as was found for one loss, while another stays at its value for noise", fontsize=9)
+    for name, line in zip(held, figure.subplots(len(held), columns, squeeze=False), strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, other in zip(line, others, strict=False):
+            found = look.competitions.get((name, other))
+            if found:
+                axis.imshow(to_pil(found.high_image), interpolation="nearest")
+                times = found.high / max(found.start, TINY)
+                axis.set_title(f"{other} {times:.3g} times, {name} the same", fontsize=8)
 
 
 def _room_picture(answers: Answers) -> Image.Image | None:

@@ -1,9 +1,10 @@
 """Metamers: images as different as possible from the original at zero loss."""
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ FIRST_WEIGHT = 0.3  # of the loss against the distance, in units of the loss of 
 GROWTH = 1.05  # of that weight at every step where the loss is above the tolerance; else it shrinks likewise
 FIRST_RATE, LAST_RATE = 0.1, 1e-3  # of Adam, in values of a pixel
 REPAIR_RATES = 1e-2, 1e-5
+MIN_REPAIRS = 150  # steps
 BISECTIONS = 20
 
 
@@ -86,58 +88,90 @@ def metamers(
     }
     begin |= {name: start.reshape(target.shape).to(target) for name, start in (starts or {}).items()}
 
+    interrupted = threading.Event()
+
     def search(name: str) -> Metamer:
         own, _ = prepare(loss, image, image.dtype)  # threads do not share what a loss may keep
-        result = _search(own, target, begin[name], FIRST_WEIGHT / unit, FIRST_RATE, tolerance, steps)
-        return _obey(name, own, target, result, tolerance, steps)
+        goal = _Goal(own, target, tolerance, steps, interrupted)
+        return _obey(name, goal, _search(goal, begin[name], FIRST_WEIGHT / unit, FIRST_RATE))
 
-    with ThreadPoolExecutor(min(len(begin), os.cpu_count() or 1)) as pool:
-        found = list(pool.map(search, begin))
+    workers = min(len(begin), os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            found = list(pool.map(search, begin))
+        except BaseException:
+            interrupted.set()
+            raise
     distances = torch.stack([(each.image - target).abs().sum(1, keepdim=True) for each in found])
     choice = distances.argmax(0, keepdim=True).expand(1, *target.shape)
     crossed = torch.stack([each.image for each in found]).gather(0, choice)[0]
-    result = _search(ready, target, crossed, 30 * FIRST_WEIGHT / unit, FIRST_RATE / 5, tolerance, steps // 3)
-    found.append(_obey(CROSSED, ready, target, result, tolerance, steps))
+    goal = _Goal(ready, target, tolerance, steps // 3, interrupted)
+    found.append(_obey(CROSSED, goal, _search(goal, crossed, 30 * FIRST_WEIGHT / unit, FIRST_RATE / 5)))
     return sorted(found, key=lambda each: -each.distance)
 
 
-def _search(
-    loss: nn.Module, target: Tensor, start: Tensor, weight: float, rate: float, tolerance: float, steps: int
-) -> Tensor:
+@dataclass
+class _Goal:
+    """What a search is about: `interrupted` ends it early."""
+
+    loss: nn.Module
+    target: Tensor
+    tolerance: float
+    steps: int
+    interrupted: threading.Event
+    at_equality: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            self.at_equality = self.loss(self.target, self.target)
+
+    def remaining(self, input: Tensor) -> Tensor:
+        """Return the loss, less that of equal images."""
+        value: Tensor = self.loss(input, self.target) - self.at_equality
+        return value
+
+    def rates(self, first: float, last: float, steps: int) -> Iterator[float]:
+        """Yield a rate for each step, falling geometrically."""
+        for step in range(steps):
+            if self.interrupted.is_set():
+                return
+            yield first * (last / first) ** (step / steps)
+
+
+def _search(goal: _Goal, start: Tensor, weight: float, rate: float) -> Tensor:
     """Maximize the distance less the weighted loss; `rate` of Adam falls geometrically."""
     input = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([input], betas=(0.9, 0.99))
-    at_equality = loss(target, target).detach()
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (LAST_RATE / rate) ** (step / steps)
-        remaining = loss(input, target) - at_equality
-        weight *= GROWTH if remaining > tolerance else 1 / GROWTH
-        _descend(weight * remaining - (input - target).abs().mean(), input, optimizer)
+    for now in goal.rates(rate, LAST_RATE, goal.steps):
+        optimizer.param_groups[0]["lr"] = now
+        remaining = goal.remaining(input)
+        weight *= GROWTH if remaining > goal.tolerance else 1 / GROWTH
+        _descend(weight * remaining - (input - goal.target).abs().mean(), input, optimizer)
     return input.detach()
 
 
-def _obey(start: str, loss: nn.Module, target: Tensor, image: Tensor, tolerance: float, steps: int) -> Metamer:
+def _obey(start: str, goal: _Goal, image: Tensor) -> Metamer:
     """Bring the loss under the tolerance: by descending alone, and if that does not do, back towards the original."""
-    at_equality = loss(target, target).detach()
     input = image.clone().requires_grad_()
     optimizer = torch.optim.Adam([input], betas=(0.5, 0.99))
-    for step in range(steps // 2):
-        value = loss(input, target) - at_equality
-        if value <= 0.99 * tolerance:
+    for now in goal.rates(*REPAIR_RATES, max(goal.steps // 2, MIN_REPAIRS)):
+        remaining = goal.remaining(input)
+        if remaining <= 0.99 * goal.tolerance:
             break
-        optimizer.param_groups[0]["lr"] = REPAIR_RATES[0] * (REPAIR_RATES[1] / REPAIR_RATES[0]) ** (2 * step / steps)
-        _descend(value, input, optimizer)
-    difference = input.detach() - target
-    pulled = 1.0
-    if not measure(loss, target + difference, target) <= tolerance:
+        optimizer.param_groups[0]["lr"] = now
+        _descend(remaining, input, optimizer)
+    difference, pulled = input.detach() - goal.target, 1.0
+
+    def within(share: float) -> bool:
+        return measure(goal.loss, goal.target + share * difference, goal.target) <= goal.tolerance
+
+    if not within(1.0):
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            low, high = (
-                (middle, high) if measure(loss, target + middle * difference, target) <= tolerance else (low, middle)
-            )
+            low, high = (middle, high) if within(middle) else (low, middle)
         pulled = low
-    return _metamer(start, loss, target, target + pulled * difference, pulled)
+    return _metamer(start, goal.loss, goal.target, goal.target + pulled * difference, pulled)
 
 
 def _descend(value: Tensor, input: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from losslens.files import write, write_json, write_text
 from losslens.lens.changes import NOISE
-from losslens.lens.draw import axis_of_losses, heat_map, null_space_picture, pictures, sheet, to_pil
+from losslens.lens.draw import TINY, axis_of_losses, heat_map, null_space_picture, pictures, sheet, to_pil
 from losslens.lens.look import Answers, Look
 from losslens.lens.responses import BLIND, HEAT_TOP, WEAK, response_text
 from losslens.lens.subject import linear_view
@@ -217,7 +217,7 @@ def _loss(look: Look, name: str) -> dict[str, Any]:
 def _pair(look: Look, held: str, other: str) -> dict[str, Any]:
     found = look.competitions[held, other]
     known = {None: "not linear", True: "can be 0", False: "cannot be 0"}[found.zero_possible]
-    start = max(found.start, 1e-30)
+    start = max(found.start, TINY)
     return {
         "held": held,
         "other": other,

@@ -62,6 +62,13 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(*decoder, activation(), InterpolatingHead(widths[0], patch))
         self.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPU and GPU
 
+    @property
+    def output_layer(self) -> nn.Conv2d:
+        """The last layer; its rows paint red, green and blue, a third each, in this order."""
+        head = self.decoder[-1]
+        assert isinstance(head, InterpolatingHead)
+        return head.convolution
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode images `(N, 3, H, W)` in [0, 1] to codes `(N, code_channels, ceil(H / stride), ceil(W / stride))`.
 

@@ -10,6 +10,7 @@ from losslens.training.metrics import METRICS
 
 HIGHER_IS_BETTER = ("psnr", "ssim")
 DIGITS = "#.4g"
+SEEDS = ("seed", "order_seed")  # what differs between the variants of a row
 NOT_A_QUALITY = ("color_rank",)  # neither more nor less of it is better
 
 
@@ -78,7 +79,7 @@ class CrossTable:
 
 def cross_table(sweep: SweepResult) -> CrossTable:
     """Average the finished variants of a sweep over seeds, and mark the best of each column."""
-    keys = [key for key in sweep.varied if key != "seed"] or ["loss"]
+    keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
     groups: dict[tuple[Any, ...], list[VariantResult]] = {}
     for variant in sweep.done:
         groups.setdefault(tuple(str(variant.values.get(key)) for key in keys), []).append(variant)

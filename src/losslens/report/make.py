@@ -6,6 +6,7 @@ from pathlib import Path
 from losslens.report.page import write_page
 from losslens.report.results import SweepResult, write_results
 from losslens.report.sheet import write_progress, write_sheets
+from losslens.report.study import Study, study_sweep
 from losslens.report.tensorboard import write_sweep_run
 
 
@@ -32,6 +33,9 @@ def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path
         except Exception as error:  # a finished training does not fail for want of a picture
             errors.append(f"no {what}: {type(error).__name__}: {error}")
 
+    studies: dict[str, Study] = {}
+    notes: list[str] = []
+    attempt("study of codes and colors", lambda: studies.update(study_sweep(sweep, notes.append)))
     attempt("results.csv, results.json", lambda: write_results(sweep, folder))
     if any(variant.picture_steps for variant in sweep.variants.values()):
         attempt("sheet.png", lambda: shown.extend(write_sheets(sweep, folder)))
@@ -40,5 +44,5 @@ def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path
         attempt("progress.webp", lambda: write_progress(sweep, folder))
         if not alone:  # its folder is a variant's run already
             attempt("TensorBoard run of the sweep", lambda: write_sweep_run(sweep, folder))
-    attempt("report.html", lambda: shown.append(write_page(sweep, folder)))
+    attempt("report.html", lambda: shown.append(write_page(sweep, studies, notes, folder)))
     return shown, errors

@@ -1,7 +1,7 @@
 """The report: one HTML file that opens from disk and asks nobody for anything."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from losslens.files import write_text
+from losslens.files import write, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
 from losslens.page.render import picture, render
@@ -18,6 +18,9 @@ from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_t
 from losslens.report.plots import clouds, curves, line_styles
 from losslens.report.results import SweepResult, VariantResult
 from losslens.report.sheet import detail_rows, pages, sheet
+from losslens.report.study import Study
+from losslens.report.study_page import study_contents
+from losslens.report.study_words import describe_study
 from losslens.report.words import describe
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
@@ -45,14 +48,28 @@ class Number:
     best: bool = False
 
 
-def write_page(sweep: SweepResult, folder: Path) -> Path:
-    """Write `report.html`; returns its path."""
+def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence[str], folder: Path) -> Path:
+    """Write `report.html`, and beside it the pictures of studies.
+
+    Args:
+        sweep: with its folders.
+        studies: of its variants, as far as there are any.
+        notes: why there are no others.
+        folder: to write into.
+
+    Returns:
+        The page's path.
+    """
+    shown, pictures = study_contents(sweep, studies) if studies else (None, {})
+    for name, drawn in pictures.items():
+        write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG"))  # type: ignore[misc]
     path = folder / "report.html"
-    write_text(path, render("losslens.report", "report.html.jinja", _contents(sweep)))
+    contents = {**_contents(sweep, studies), "study": shown, "notes": notes}
+    write_text(path, render("losslens.report", "report.html.jinja", contents))
     return path
 
 
-def _contents(sweep: SweepResult) -> dict[str, Any]:
+def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any]:
     variants = list(sweep.variants.values())
     surroundings = [variant.environment for variant in variants if variant.environment]
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
@@ -73,20 +90,24 @@ def _contents(sweep: SweepResult) -> dict[str, Any]:
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],
-        "sections": [_section(variant, answers[variant.name]) for variant in pictured],
+        "sections": [_section(variant, answers[variant.name], studies.get(variant.name)) for variant in pictured],
         "differences": _differences(variants),
         "surroundings": surroundings[0] if surroundings else {},
         "commands": list(commands),
     }
 
 
-def _section(variant: VariantResult, answers: dict[str, Response]) -> dict[str, Any]:
+def _section(variant: VariantResult, answers: dict[str, Response], study: Study | None) -> dict[str, Any]:
     last = variant.picture_steps[-1]
+    moves_code = study.codes.sensitivity if study else {}
+    furthest = max(moves_code.values(), default=1.0)
     originals, reconstructions = variant.originals, variant.reconstructions(last)
     assert originals is not None
     return {
         "variant": variant,
-        "sentences": describe(variant) if variant.done else [],
+        "sentences": (describe(variant) if variant.done else [])
+        + (describe_study(study, variant.config["seed"]) if study else []),
+        "moves_code": bool(moves_code),
         "details": picture(
             sheet(originals, detail_rows(variant, last)),
             f"{variant.name} after {last} steps: originals, reconstructions, absolute errors per channel, "
@@ -99,6 +120,8 @@ def _section(variant: VariantResult, answers: dict[str, Response]) -> dict[str, 
                 "change": change,
                 "text": response_text(answer.relative),
                 "share": round(min(abs(answer.relative) / HEAT_TOP, 1), 3),
+                "code_share": round(moves_code.get(change, 0.0) / max(furthest, 1e-30), 3),
+                "code_text": f"{moves_code[change]:.2f}" if change in moves_code else NOTHING,
             }
             for change, answer in answers.items()
         ],

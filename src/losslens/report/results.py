@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from losslens.files import write, write_json
+from losslens.report.study_numbers import study_columns
 from losslens.training.fit import Variant
 from losslens.training.grid import PICTURES, read_grid
 
@@ -164,16 +165,19 @@ class SweepResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row a variant: name, what differs, metrics (`val/...`), losses (`loss/...`), facts, folder, status."""
+        """A row a variant: name, what differs, metrics (`val/...`), losses (`loss/...`), study, facts, status."""
         metrics = dict.fromkeys(name for variant in self.variants.values() for name in variant.metrics)
+        studied = [study_columns(variant.results.get("study", {})) for variant in self.variants.values()]
+        names = dict.fromkeys(name for columns in studied for name in columns)
         return [
             {"variant": variant.name}
             | {name: variant.values.get(name) for name in self.varied}
             | {f"val/{name}": variant.metrics.get(name) for name in metrics}
             | {f"loss/{name}": variant.results.get("losses", {}).get(name) for name in self.losses}
+            | {name: columns.get(name) for name in names}
             | variant.facts
             | {"folder": os.path.relpath(variant.folder, self.folder), **variant.status}
-            for variant in self.variants.values()
+            for variant, columns in zip(self.variants.values(), studied, strict=True)
         ]
 
     @property

@@ -105,4 +105,4 @@ def _lens_name() -> str:
     hydra = HydraConfig.get()
     values = job_values(hydra.overrides.task, hydra.runtime.choices)
     names = ("losses" if "losses" in values else "loss", "against")
-    return folder_name({key: values[key] for key in names if key in values})
+    return folder_name({key: values[key].strip("[]") for key in names if key in values})

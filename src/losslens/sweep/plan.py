@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from losslens.data.source import Images
 from losslens.sweep.names import folder_name, job_values, unique, varied_values
 from losslens.sweep.start import Job
-from losslens.training.fit import Variant, make_trainer
+from losslens.training.fit import Variant
 from losslens.training.logger import HParam
 from losslens.training.memory import Need, free_memory, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
+from losslens.training.trainer import make_trainer
 
 SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
 

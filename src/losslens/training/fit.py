@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
 from losslens.build import build
@@ -24,7 +22,8 @@ from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member
 from losslens.training.metrics import METRICS, describe_colors
-from losslens.training.module import LitAutoencoder
+from losslens.training.module import LitAutoencoder, draw_module
+from losslens.training.trainer import clipping, make_trainer
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -136,7 +135,7 @@ def fit(
             return {}
         generators += [member.generator for member in members]
         array = VariantArray(
-            members, num_workers=num_workers, num_threads=num_threads, clip=_clipping(settings), say=say
+            members, num_workers=num_workers, num_threads=num_threads, clip=clipping(settings), say=say
         )
         trainer.fit(array, datamodule=data)
         if any(member.failure is None and member.validated_step != member.step for member in members):
@@ -163,16 +162,13 @@ def fit(
 def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exception], None]) -> _Part:
     """Make all that belongs to one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
-    L.seed_everything(config["seed"], verbose=False)
-    module = LitAutoencoder(
-        autoencoder=config["model"], **{part: config[part] for part in ("loss", "optimizer", "schedule")}
-    )
+    module = draw_module(config)
     logger, table, pictures = RunLogger(folder), MetricsTable(folder), ImageGrid(originals, folder)
     own = [build(callback) for callback in config["trainer"].get("callbacks") or []]
     member = Member(
         variant.name,
         module,
-        seed=config["seed"],
+        seed=config["order_seed"],
         folder=folder,
         logger=logger,
         callbacks=[*own, table, pictures, Checkpoints(folder)],
@@ -254,47 +250,3 @@ def seen_directions(loss: nn.Module) -> list[str]:
     if not isinstance(view, LinearView):
         return []
     return [name for name, direction in COLOR_DIRECTIONS.items() if view.sees(direction)]
-
-
-def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
-    """Make the Trainer of an array: quiet, and without what its members have each for themselves.
-
-    Args:
-        config: `_target_` and arguments of `lightning.Trainer`; `precision: auto` is bf16 where a GPU has it.
-            Callbacks, clipping and the limit of training steps are the members' and the data's.
-        folder: where a profiler writes.
-        callbacks: of the array.
-
-    Raises:
-        ValueError: if an array cannot be trained that way.
-    """
-    config = {
-        key: value
-        for key, value in config.items()
-        if key not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger")
-    }
-    if config.get("limit_val_batches") == 0:
-        raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
-    if config.pop("accumulate_grad_batches", None) not in (None, 1):
-        raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
-    if config.get("precision") == "auto":
-        on_gpu = config.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        config["precision"] = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
-    if str(config.get("precision")) in ("16", "16-mixed"):
-        raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
-    trainer: L.Trainer = build(
-        {"enable_progress_bar": False, "enable_model_summary": False, **config},
-        callbacks=callbacks,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-    )
-    if trainer.world_size > 1:
-        raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
-    return trainer
-
-
-def _clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
-    algorithm = GradClipAlgorithmType(config.get("gradient_clip_algorithm") or "norm")
-    return float(config.get("gradient_clip_val") or 0), algorithm

@@ -117,6 +117,18 @@ class LitAutoencoder(L.LightningModule):
         return {name: int(steps) for name in wanted}
 
 
+def draw_module(config: Mapping[str, Any]) -> LitAutoencoder:
+    """Make the module of a variant, untrained, as its seed draws it; all global generators are seeded with it.
+
+    Args:
+        config: resolved: `model`, `loss`, `optimizer`, `schedule`, `seed`.
+    """
+    L.seed_everything(config["seed"], verbose=False)
+    return LitAutoencoder(
+        autoencoder=config["model"], **{part: config[part] for part in ("loss", "optimizer", "schedule")}
+    )
+
+
 def _images(batch: Any) -> Tensor:
     """Take the images of a batch that may be images alone or images with labels."""
     images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch

@@ -1,0 +1,84 @@
+"""Why these colors: what training moved of the last layer, and what it left as the seed drew it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from losslens.losses import LinearView
+from losslens.losses.color import CB_601, CR_601
+
+CHANNELS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What training moved of a last layer; norms of changes over norms of initial values.
+
+    Args:
+        channels: by color channel, of the weights and biases that paint it; exactly 0 where every bit is as drawn.
+        chroma: of their color differences (Cb and Cr of the rows).
+    """
+
+    channels: dict[str, float]
+    chroma: float
+
+    @property
+    def frozen(self) -> list[str]:
+        """The channels that are bit for bit as the seed drew them."""
+        return [channel for channel, change in self.channels.items() if change == 0]
+
+
+def rows(autoencoder: nn.Module) -> Tensor | None:
+    """Return all that paints each channel, `(3, D)`: weights and biases of the last layer.
+
+    Args:
+        autoencoder: says which its last layer is by `output_layer`, a module whose `weight` and `bias` begin with the
+            rows of red, then those of green and of blue. None for one that does not.
+    """
+    layer = getattr(autoencoder, "output_layer", None)
+    if not isinstance(layer, nn.Module):
+        return None
+    weights = [part for part in (layer.weight, layer.bias) if isinstance(part, Tensor)]
+    parts = [weight.detach().unflatten(0, (3, -1)).flatten(1) for weight in weights]
+    return torch.cat(parts, dim=1).cpu()
+
+
+def moved(trained: nn.Module, initial: nn.Module) -> Moved | None:
+    """Measure what training moved of the last layer; None for autoencoders that do not say which it is."""
+    after, before = rows(trained), rows(initial)
+    if after is None or before is None:
+        return None
+    changes = [0.0 if torch.equal(a, b) else _share(a - b, b) for a, b in zip(after, before, strict=True)]
+    differences = torch.tensor([CB_601, CR_601])
+    return Moved(
+        channels=dict(zip(CHANNELS, changes, strict=True)),
+        chroma=_share(differences @ (after - before), differences @ before),
+    )
+
+
+def swap_unseen(own: nn.Module, other: nn.Module, view: LinearView) -> None:
+    """Give an autoencoder the part of another's last layer that a view does not see; its own seen part stays.
+
+    Args:
+        own: is changed.
+        other: of the same architecture; is not.
+        view: of the loss.
+
+    Raises:
+        ValueError: if they do not say which their last layer is.
+    """
+    ours, theirs = getattr(own, "output_layer", None), getattr(other, "output_layer", None)
+    if not isinstance(ours, nn.Module) or not isinstance(theirs, nn.Module):
+        raise ValueError(f"{type(own).__name__} has no output_layer: it does not say which its last layer is")
+    axes = view.unseen_axes()
+    projection = axes.T @ axes
+    with torch.no_grad():
+        for mine, its in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
+            if isinstance(mine, Tensor) and isinstance(its, Tensor):
+                difference = (its - mine).double().unflatten(0, (3, -1))
+                mine += torch.einsum("ij,j...->i...", projection, difference).flatten(0, 1).to(mine)
+
+
+def _share(change: Tensor, initial: Tensor) -> float:
+    return float(change.norm() / initial.norm().clamp(min=1e-30))

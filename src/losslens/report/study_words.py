@@ -1,0 +1,60 @@
+"""What was found of a trained variant, in sentences made from the numbers."""
+
+from collections.abc import Sequence
+
+from losslens.lens.last_layer import CHANNELS, Moved
+from losslens.report.study import Study
+
+ISOLUMINANT = "isoluminant recoloring"
+HARDLY = 0.01  # share of its initial size by which color differences of a layer moved, up to which they hardly did
+HUES_KEPT, HUES_LOST = 0.9, 0.5  # mean resultant length
+
+
+def describe_study(study: Study, seed: object) -> list[str]:
+    """Say what the codes keep, where the colors come from, and what becomes of hues."""
+    own, untrained = study.codes, study.untrained_codes
+    recalls = [codes.recall["euclidean"][ISOLUMINANT] for codes in (own, untrained)]
+    sentences = [
+        f"Its codes find {recalls[0].at_1:.0%} of the originals by a copy recolored at equal luma; those of the "
+        f"untrained encoder find {recalls[1].at_1:.0%}, and chance {1 / recalls[0].count:.1%}.",
+        f"Mean chroma can be read from its codes with an R\N{SUPERSCRIPT TWO} of {own.probe.r2:.2f}; from those of "
+        f"the untrained encoder {untrained.probe.r2:.2f}, with shuffled labels {own.probe.shuffled + 0.0:.2f}.",
+    ]
+    if study.moved:
+        sentences.append(_moved(study.moved, seed))
+    index = study.two_color_index
+    sentences.append(
+        f"Of the variance of its colors {index['reconstructions']:.1%} lies along one line through RGB; of the "
+        f"originals' {index['originals']:.1%}, of the untrained network's {index['untrained']:.1%}."
+    )
+    kept = study.wheel.hue_kept
+    meaning = (
+        "come back in their order" if kept >= HUES_KEPT else "are lost" if kept <= HUES_LOST else "come back in part"
+    )
+    sentences.append(f"Shown a color wheel of one luma, hues {meaning} ({kept:.2f} of 1).")
+    return sentences
+
+
+def _moved(moved: Moved, seed: object) -> str:
+    frozen = moved.frozen
+    if frozen:
+        others = [f"{name} by {moved.channels[name]:.0%} of their size" for name in CHANNELS if name not in frozen]
+        rest = f"; it moved those of {_and(others)}" if others else ""
+        return (
+            f"Training left the rows of the last layer that paint {_and(frozen)} bit for bit as seed {seed} drew "
+            f"them{rest}. Those colors are the seed's: another one gives others."
+        )
+    channels = _and([f"{name} by {change:.0%}" for name, change in moved.channels.items()])
+    if moved.chroma < HARDLY:
+        return (
+            f"Training moved the rows of the last layer ({channels} of their size), but hardly what they differ in: "
+            f"their color differences moved by {moved.chroma:.1g} of theirs. The tint is the one that seed {seed} drew."
+        )
+    return (
+        f"Training moved the rows of the last layer ({channels} of their size) and their color differences by "
+        f"{moved.chroma:.0%}: the colors are learned."
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,56 @@
+"""The Trainer of an array, from a variant's settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import GradClipAlgorithmType
+
+from losslens.build import build
+
+
+def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    """Make the Trainer of an array: quiet, and without what its members have each for themselves.
+
+    Args:
+        config: `_target_` and arguments of `lightning.Trainer`; `precision: auto` is bf16 where a GPU has it.
+            Callbacks, clipping and the limit of training steps are the members' and the data's.
+        folder: where a profiler writes.
+        callbacks: of the array.
+
+    Raises:
+        ValueError: if an array cannot be trained that way.
+    """
+    config = {
+        key: value
+        for key, value in config.items()
+        if key not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger")
+    }
+    if config.get("limit_val_batches") == 0:
+        raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
+    if config.pop("accumulate_grad_batches", None) not in (None, 1):
+        raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
+    if config.get("precision") == "auto":
+        on_gpu = config.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        config["precision"] = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
+    if str(config.get("precision")) in ("16", "16-mixed"):
+        raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
+    trainer: L.Trainer = build(
+        {"enable_progress_bar": False, "enable_model_summary": False, **config},
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+    )
+    if trainer.world_size > 1:
+        raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
+    return trainer
+
+
+def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
+    """Read how gradients are clipped: the value, 0 for not at all, and the way."""
+    algorithm = GradClipAlgorithmType(config.get("gradient_clip_algorithm") or "norm")
+    return float(config.get("gradient_clip_val") or 0), algorithm
