@@ -9,19 +9,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import register_resolvers
+from losslens.sweep.folders import register_resolvers, removed_if_empty
 from losslens.sweep.start import compose_losses, fast_imports
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="lens")
 def main(config: DictConfig) -> None:
     """Look at the losses that a configuration names."""
-    with one_line_errors():  # here, before Hydra adds a line of its own
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with one_line_errors(), removed_if_empty(folder):  # here, before Hydra adds a line of its own
         losses = compose_losses(config)
         with fast_imports():
             from losslens.lens.command import run_lens
         command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-        run_lens(config, losses, config.against, Path(HydraConfig.get().runtime.output_dir), command)
+        run_lens(config, losses, config.against, folder, command)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,16 @@ def train(tmp_path) -> Command:
 
 
 @pytest.fixture(scope="session")
+def trained_sweep(tmp_path_factory) -> Path:
+    """The folder of a real small sweep: five losses, three seeds each, on drawn shapes; half a minute."""
+    place = tmp_path_factory.mktemp("trained")
+    size = ["data=shapes", "data.image_size=32", "data.train_size=1600", "trainer=cpu", "trainer.max_epochs=6"]
+    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma,red,green,blue", "seed=range(3)", *size]
+    subprocess.run(command, cwd=place, check=True, timeout=1500, capture_output=True)
+    return the_only((place / "outputs" / "sweeps").iterdir())
+
+
+@pytest.fixture(scope="session")
 def photograph() -> torch.Tensor:
     """A real photograph, float (1, 3, 64, 64)."""
     import skimage

@@ -24,6 +24,7 @@ ALLOWED = {
     "training": {"losses", "models", "data", "build", "files"},
     "report": {"losses", "lens", "page", "training", "build", "files"},
     "sweep": {"losses", "data", "training", "report", "build", "files"},
+    "trained": {"losses", "lens", "data", "training", "report", "build", "files"},
 }
 
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from losslens.report.results import load_sweep
+    from losslens.trained.load import load_variant
 
-__all__ = ["load_sweep"]
+__all__ = ["load_sweep", "load_variant"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from losslens.report.results import load_sweep
 
         return load_sweep
+    if name == "load_variant":
+        from losslens.trained.load import load_variant
+
+        return load_variant
     raise AttributeError(f"module losslens has no attribute {name}")

@@ -126,6 +126,7 @@ def test_bad_input_gets_one_line(lens, tmp_path, arguments, message):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+    assert not any(path.is_dir() and not list(path.iterdir()) for path in tmp_path.glob("outputs/lens/*"))
 
 
 def test_an_interruption_keeps_what_is_done(tmp_path):

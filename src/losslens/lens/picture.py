@@ -1,6 +1,5 @@
 """The picture that losses are asked about."""
 
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from losslens.data.folder import to_rgb
+from losslens.data.pictures import open_picture
 
 DEFAULT = "data/chelsea.png"  # of scikit-image; CC0, mostly midtones, which leave losses most room
 SECOND = "data/astronaut.png"  # likewise; NASA, public domain
@@ -30,15 +29,11 @@ def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
     """
     if size < 1:
         raise ValueError(f"size {size} is not 1 or more: try size=128")
-    path = _shipped(DEFAULT) if file is None else Path(file).expanduser()
+    path = _shipped(DEFAULT) if file is None else Path(file)
     try:
-        with warnings.catch_warnings(), Image.open(path) as opened:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a reduced size, twice as large as needed
-            upright = to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-        raise ValueError(f"image {path} cannot be read ({reason}): give another with image=FILE") from error
+        upright = open_picture(path, size)
+    except ValueError as error:
+        raise ValueError(f"image {error}: give another with image=FILE") from error
     if max(upright.size) > size:
         scale = size / max(upright.size)
         width, height = (max(1, round(side * scale)) for side in upright.size)

@@ -81,8 +81,9 @@ class Autoencoder(nn.Module):
                 f"image size {height}x{width} is smaller than the network's stride {self.stride}: "
                 f"use images of at least {self.stride} pixels a side, or a model with fewer widths or a smaller patch"
             )
-        right, bottom = -width % self.stride, -height % self.stride
-        if right or bottom:
+        # In this form, since an exporter that does not know the size yet cannot tell the sign of -width % stride.
+        right, bottom = ((side + self.stride - 1) // self.stride * self.stride - side for side in (width, height))
+        if torch.compiler.is_exporting() or right or bottom:  # an exported network takes every size
             images = F.pad(images, (0, right, 0, bottom), mode="replicate")
         code: Tensor = self.encoder(2 * images - 1)
         return code

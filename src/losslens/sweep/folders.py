@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,17 @@ def claim(path: Path) -> Path:
             candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
         except OSError as error:
             raise cannot_write(candidate, error.strerror or str(error)) from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a claimed folder again if an error leaves nothing in it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds something, which stays
+            folder.rmdir()
+        raise
 
 
 def cannot_write(path: Path, reason: str) -> ValueError:

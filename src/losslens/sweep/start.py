@@ -34,6 +34,45 @@ def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
     return run_sweep(jobs, folder)
 
 
+def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Quote the values of some keys on a command line: names of variants have `=` and commas, which Hydra reads.
+
+    Args:
+        arguments: `key=value`.
+        keys: whose values are paths, or lists of paths in brackets. What holds quotes already stays as it is.
+    """
+    quoted = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in keys and equals and value and not set(value) & set("\"'"):
+            listed = value.startswith("[") and value.endswith("]")
+            paths = [_quote(path) for path in (_split_paths(value[1:-1]) if listed else [value])]
+            argument = f"{key}=[{','.join(paths)}]" if listed else f"{key}={paths[0]}"
+        quoted.append(argument)
+    return quoted
+
+
+def _quote(path: str) -> str:
+    return "'" + path.strip().replace("\\", "\\\\") + "'"
+
+
+def _split_paths(text: str) -> list[str]:
+    """Split at commas, but not at those inside of a path that exists."""
+    paths: list[str] = []
+    pieces = text.split(",")
+    while pieces:
+        lengths = [n for n in range(len(pieces), 0, -1) if Path(",".join(pieces[:n]).strip()).expanduser().exists()]
+        length = lengths[0] if lengths else 1
+        paths.append(",".join(pieces[:length]))
+        pieces = pieces[length:]
+    return paths
+
+
+def path_list(value: object) -> list[str]:
+    """Read a configured path, or list of paths."""
+    return [str(each) for each in value] if isinstance(value, ListConfig) else [str(value)]
+
+
 def compose_losses(config: DictConfig) -> dict[str, DictConfig]:
     """Find the configurations of the losses that `loss`, `losses` and `against` name, by name.
 

@@ -3,15 +3,19 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from losslens.build import build, build_loss
+from losslens.data.pictures import as_images
 from losslens.training.metrics import reconstruction_metrics
 
 Config = Mapping[str, Any]
@@ -70,6 +74,23 @@ class LitAutoencoder(L.LightningModule):
         height, width = images.shape[-2:]
         reconstructions: Tensor = self.autoencoder.decode(self.encode(images))[..., :height, :width]
         return reconstructions.float().contiguous()
+
+    def reconstruct(self, picture: Path | str | Image.Image | np.ndarray | Tensor) -> Tensor:
+        """Reconstruct a picture in any usual form, whole and in its own size.
+
+        Args:
+            picture: a file; a Pillow image; an array `(H, W, 3)`; or a tensor `(3, H, W)` or `(N, 3, H, W)`. Arrays
+                and tensors are uint8, or float in [0, 1].
+
+        Returns:
+            Float32 `(N, 3, H, W)`, clamped to [0, 1].
+
+        Raises:
+            ValueError: if the picture cannot be read, or is smaller than the network allows.
+        """
+        with torch.no_grad():
+            reconstructions: Tensor = self(as_images(picture).to(self.device)).clamp(0, 1)
+        return reconstructions
 
     def training_step(self, batch: Any) -> Tensor:
         """Return the loss of a batch."""

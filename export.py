@@ -1,0 +1,30 @@
+"""Export a trained variant: python export.py variant=outputs/sweeps/A/loss=luma format=onnx."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from losslens.sweep.errors import one_line_errors
+from losslens.sweep.folders import register_resolvers, removed_if_empty
+from losslens.sweep.start import fast_imports, quote_paths
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="export")
+def main(config: DictConfig) -> None:
+    """Export the variant that a configuration names."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with one_line_errors(), removed_if_empty(folder):  # here, before Hydra adds a line of its own
+        variant, wanted = Path(config.variant).expanduser(), str(config.format)
+        with fast_imports():
+            from losslens.trained.export import export_variant
+        print(*export_variant(variant, wanted, folder), sep="\n")
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    sys.argv[1:] = quote_paths(sys.argv[1:], ("variant",))
+    with one_line_errors():
+        main()

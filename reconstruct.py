@@ -1,0 +1,32 @@
+"""Reconstruct photographs by trained variants: python reconstruct.py variant=outputs/sweeps/A images=photos/."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from losslens.sweep.errors import one_line_errors
+from losslens.sweep.folders import register_resolvers, removed_if_empty
+from losslens.sweep.start import fast_imports, path_list, quote_paths
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="reconstruct")
+def main(config: DictConfig) -> None:
+    """Reconstruct the pictures that a configuration names."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with one_line_errors(), removed_if_empty(folder):  # here, before Hydra adds a line of its own
+        variants, images = path_list(config.variant), path_list(config.images)
+        with fast_imports():
+            from rich.console import Console
+
+            from losslens.trained.reconstruct import reconstruct_files
+        reconstruct_files(variants, images, folder, codes=config.codes, console=Console(soft_wrap=True))
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    sys.argv[1:] = quote_paths(sys.argv[1:], ("variant", "images"))
+    with one_line_errors():
+        main()

@@ -1,0 +1,1 @@
+"""Trained variants in use: loaded, applied to photographs, exported."""

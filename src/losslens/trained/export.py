@@ -1,0 +1,212 @@
+"""Trained variants in the formats of other programs, each checked by running it back."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from losslens.files import write, write_text
+from losslens.report.results import VariantResult
+from losslens.trained.card import model_card
+from losslens.trained.load import load_variant, result_of
+from losslens.training.module import LitAutoencoder
+
+TOLERANCE = 1e-4  # of reconstructions that come back
+EXAMPLE_SIZE = 72, 104  # of the images with which networks are traced: neither equal nor those of the training
+CHECKED = ((1, 64, 64), (3, 83, 57), (2, 321, 481))  # numbers and sizes of images with which exports are run back
+INPUTS, OUTPUTS = ["images"], ["reconstructions", "codes"]
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "safetensors": ("safetensors",)}
+ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+class Exported(nn.Module):
+    """What is exported: images `(N, 3, H, W)` in [0, 1] to reconstructions, not clamped, and codes."""
+
+    def __init__(self, module: LitAutoencoder) -> None:
+        super().__init__()
+        self.autoencoder = module.autoencoder
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruct and encode."""
+        code = self.autoencoder.encode(images)
+        decoded = self.autoencoder.decode(code)
+        # Cropped by index: a slice that may or may not be whole makes an exporter guess how it lies in memory.
+        rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
+        return decoded[:, :, rows][:, :, :, columns], code
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an export was run back.
+
+    Args:
+        difference: largest of any reconstruction.
+        sizes: of the images, in words.
+        count: of sizes.
+    """
+
+    difference: float
+    sizes: str
+    count: int
+
+
+def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
+    """Export a trained variant into a folder, run the file back, and write a model card beside it.
+
+    Args:
+        path: folder of a variant, or a checkpoint file.
+        wanted: `onnx`, `torch_export` or `safetensors`.
+        folder: exists.
+
+    Returns:
+        What to tell the user, in lines.
+
+    Raises:
+        ValueError: for another format, a missing package, a model that cannot be exported, or one whose export gives
+            other reconstructions.
+    """
+    if wanted not in ENDINGS:
+        raise ValueError(f"format {wanted} is unknown: use {', '.join(ENDINGS)}")
+    missing = [name for name in NEEDS[wanted] if not _is_there(name)]
+    if missing:
+        raise ValueError(f"format={wanted} needs {', '.join(missing)}: pip install 'losslens[export]'")
+    module, result = load_variant(path), result_of(path)
+    file = folder / f"{result.name}{ENDINGS[wanted]}"
+    size = _own_size(result)
+    checks: list[Check] = []
+
+    def save(aside: Path) -> None:
+        run, any_size = SAVE[wanted](module, aside, size)
+        checks.append(_check(module, run, CHECKED if any_size else ((1, *size),)))
+
+    with _quiet():
+        write(file, save)
+    (check,) = checks
+    card = folder / f"{result.name}.md"
+    write_text(card, model_card(module, result, file.name, check.sizes, check.difference))
+    sizes = "any number and size of images" if check.count > 1 else f"images of {check.sizes} only"
+    return [
+        f"{file}: takes {sizes}; run back on {check.sizes}, reconstructions differ by {check.difference:.1e} at most",
+        str(card),
+    ]
+
+
+def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, int]]) -> Check:
+    """Run an export back beside the module.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for number, height, width in shapes:
+        images = torch.rand(number, 3, height, width, generator=generator)
+        with torch.no_grad():
+            differences.append(float((run(images) - module(images)).abs().max()))
+    worst = max(differences)
+    if not worst <= TOLERANCE:
+        raise ValueError(f"the export was dropped: its reconstructions differ by {worst:.1e}, more than {TOLERANCE}")
+    return Check(worst, ", ".join(f"{number}x3x{height}x{width}" for number, height, width in shapes), len(shapes))
+
+
+def _save_onnx(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
+    import onnxruntime
+
+    def export(shapes: Any, example: Tensor) -> None:
+        program = torch.onnx.export(
+            Exported(module).eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path)
+
+    any_size = _export(export, {0: "batch", 2: "height", 3: "width"}, size, module)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(OUTPUTS[:1], {INPUTS[0]: images.numpy()})[0]), any_size
+
+
+def _save_torch_export(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
+    def export(shapes: Any, example: Tensor) -> None:
+        program = torch.export.export(Exported(module).eval(), (example,), dynamic_shapes=shapes)
+        with path.open("wb") as file:
+            torch.export.save(program, file)
+
+    dynamic = torch.export.Dim.DYNAMIC
+    any_size = _export(export, {0: dynamic, 2: dynamic, 3: dynamic}, size, module)
+    with path.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    return lambda images: loaded(images)[0], any_size
+
+
+def _save_safetensors(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
+    from safetensors.torch import load_file, save_file
+
+    settings = json.dumps(dict(module.hparams))  # what the weights belong to
+    weights = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+    save_file(weights, path, metadata={"losslens": settings})
+    again = LitAutoencoder(**json.loads(settings)).eval()
+    again.load_state_dict(load_file(path))
+    return again, True
+
+
+SAVE = {"onnx": _save_onnx, "torch_export": _save_torch_export, "safetensors": _save_safetensors}
+
+
+def _export(
+    export: Callable[[Any, Tensor], None], axes: dict[int, Any], size: tuple[int, int], module: LitAutoencoder
+) -> bool:
+    """Export for any number and size of images; if a model does not allow that, for one image of its own size.
+
+    Returns:
+        Whether it takes any size.
+
+    Raises:
+        ValueError: if it cannot be exported at all.
+    """
+    try:
+        export((axes,), torch.rand(2, 3, *EXAMPLE_SIZE))
+        return True
+    except Exception:  # exporters raise whatever they like
+        pass
+    try:
+        export(None, torch.rand(1, 3, *size))
+    except Exception as error:
+        name = type(module.autoencoder).__name__
+        raise ValueError(f"model {name} cannot be exported so: {str(error).strip().partition(chr(10))[0]}") from error
+    return False
+
+
+def _own_size(result: VariantResult) -> tuple[int, int]:
+    """Height and width of the images that it was trained on, as far as they are known."""
+    originals = result.originals
+    return CHECKED[0][1:] if originals is None else (originals.shape[-2], originals.shape[-1])
+
+
+def _is_there(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep exporters' remarks on themselves from the user."""
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,166 @@
+"""What trained variants make of photographs: whole, in their own size, side by side."""
+
+import glob
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from losslens.data.pictures import as_images
+from losslens.files import write
+from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
+from losslens.trained.load import find_variants, load_variant
+from losslens.training.module import LitAutoencoder
+
+MAX_COLUMNS = 9  # of the sheet
+THUMBNAIL = 192  # pixels of a side
+MAX_BESIDE = 4  # pictures in a row
+GAP = 8  # pixels between pictures
+MAX_FONT = 32
+
+
+def reconstruct_files(
+    variants: Sequence[str], images: Sequence[str], folder: Path, *, codes: bool, console: Console
+) -> None:
+    """Reconstruct pictures by trained variants, and write them into a folder.
+
+    For every picture NAME there is `NAME.png`, the original beside all reconstructions, and in a folder for each
+    variant the reconstruction alone, of the picture's own size, and on request its code as `NAME.npy`, float32
+    `(C, h, w)`. With several variants or pictures there is `sheet.png`.
+
+    Args:
+        variants: paths of variants, single runs, sweeps or checkpoint files.
+        images: files, folders, or patterns such as `photos/*.jpg`.
+        folder: exists.
+        codes: whether to write codes.
+        console: for the user.
+
+    Raises:
+        ValueError: if there is no variant or no picture; at the end, if a picture could not be reconstructed.
+    """
+    modules = {name: load_variant(place) for name, place in find_variants([Path(each) for each in variants]).items()}
+    files = find_pictures(images)
+    for name in modules:
+        (folder / name).mkdir(exist_ok=True)
+    shown: dict[str, list[Image.Image]] = {}
+    failures = []
+    bar = track(files.items(), "reconstructing", console=console, transient=True, disable=not sys.stdout.isatty())
+    for name, file in bar:
+        try:
+            rows = _reconstruct(modules, name, file, folder, codes)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            failures.append(_why(file, error))
+            continue
+        _write(folder / f"{name}.png", side_by_side(rows))
+        if len(shown) < MAX_COLUMNS:
+            shown[name] = list(rows.values())
+    if len(modules) + len(shown) > 2:
+        _write(folder / "sheet.png", _sheet(["originals", *modules], list(shown.values())))
+    console.print(f"{len(files) - len(failures)} of {len(files)} pictures in {folder}", markup=False, highlight=False)
+    if failures:
+        raise ValueError("; ".join(failures))
+
+
+def find_pictures(paths: Sequence[str]) -> dict[str, Path]:
+    """Find picture files, by unique names without endings.
+
+    Args:
+        paths: files, folders (all picture files below them), or patterns.
+
+    Raises:
+        ValueError: if one leads to no file.
+    """
+    endings = Image.registered_extensions()
+    found: dict[str, Path] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+        else:
+            files = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
+        if not files:
+            raise ValueError(f"{given} leads to no picture: give files or folders with images=PATH")
+        for file in files:
+            name, number = file.stem, 2
+            while name.casefold() in (each.casefold() for each in found):
+                name, number = f"{file.stem}-{number}", number + 1
+            found[name] = file
+    return found
+
+
+def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Set pictures of one size beside each other, four in a row, in full size, each below its name."""
+    first = next(iter(pictures.values()))
+    longest = max(pictures, key=len)
+    font = ImageFont.load_default(MAX_FONT)
+    if font.getlength(longest) > first.width:  # as large as the narrow picture allows, but legible
+        font = ImageFont.load_default(max(10, MAX_FONT * first.width / font.getlength(longest)))
+    width = max(first.width, *(round(font.getlength(name)) for name in pictures)) + GAP
+    top = round(font.size * 1.5) if isinstance(font, ImageFont.FreeTypeFont) else MAX_FONT
+    columns = min(len(pictures), MAX_BESIDE)
+    height = top + first.height + GAP
+    page = Image.new("RGB", (columns * width + GAP, -(-len(pictures) // columns) * height), "white")
+    draw = ImageDraw.Draw(page)
+    for place, (name, each) in enumerate(pictures.items()):
+        left, above = GAP + place % columns * width, place // columns * height
+        draw.text((left + (width - GAP) / 2, above + top / 2), name, fill="black", font=font, anchor="mm")
+        page.paste(each, (left + (width - GAP - each.width) // 2, above + top))
+    return page
+
+
+def _reconstruct(
+    modules: Mapping[str, LitAutoencoder], name: str, file: Path, folder: Path, codes: bool
+) -> dict[str, Image.Image]:
+    """Reconstruct one picture by every variant, write each, and return all with the original first."""
+    images = as_images(file)
+    rows = {"original": _to_pil(images)}
+    for variant, module in modules.items():
+        rows[variant] = _to_pil(module.reconstruct(images))
+        _write(folder / variant / f"{name}.png", rows[variant])
+        if codes:
+            with torch.no_grad():
+                code = module.encode(images)[0].float().numpy()
+            write(folder / variant / f"{name}.npy", lambda aside, code=code: _save(aside, code))  # type: ignore[misc]
+    return rows
+
+
+def _save(path: Path, code: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a path, NumPy appends an ending
+        np.save(file, code, allow_pickle=False)
+
+
+def _sheet(names: list[str], columns: list[list[Image.Image]]) -> Image.Image:
+    """Set small copies in a sheet: a row of originals, then one for each variant."""
+    shares = [[side / max(column[0].size) for side in column[0].size] for column in columns]
+    size = tuple(round(THUMBNAIL * max(sides)) for sides in zip(*shares, strict=True))
+    rows = {
+        name: torch.stack([_small(column[row], (size[0], size[1])) for column in columns])
+        for row, name in enumerate(names[: 1 + ROWS_ON_A_PAGE])
+    }
+    return sheet(rows.pop("originals"), rows)
+
+
+def _small(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    small = ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color="white")
+    return torch.from_numpy(np.array(small)).movedim(-1, 0).float() / 255
+
+
+def _to_pil(images: Tensor) -> Image.Image:
+    return Image.fromarray((images[0] * 255).round().to(torch.uint8).movedim(0, -1).contiguous().numpy())
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    write(path, lambda aside: picture.save(aside, format="PNG"))
+
+
+def _why(file: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "allocate memory" in reason:
+        return f"{file} needs more memory than there is: reduce it first"
+    return reason if reason.startswith(str(file)) else f"{file}: {reason}"

@@ -1,0 +1,83 @@
+"""Trained variants loaded as users have them: folders, sweeps, checkpoint files, and what is none."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import losslens
+from losslens.trained.load import find_variants
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_loaded_variant_is_ready(trained_sweep):
+    variant = losslens.load_variant(trained_sweep / "loss=l1,seed=0")
+    assert not variant.training
+    images = losslens.load_sweep(trained_sweep)["loss=l1,seed=0"].originals
+    with torch.no_grad():
+        assert variant.loss(variant(images), images) < 0.06
+    again = losslens.load_variant(trained_sweep / "loss=l1,seed=0" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(variant.parameters(), again.parameters(), strict=True))
+
+
+def test_pictures_in_any_form(trained_sweep, tmp_path):
+    variant = losslens.load_variant(trained_sweep / "loss=l1,seed=0")
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    tensor = torch.from_numpy(pixels).movedim(-1, 0)
+    expected = variant.reconstruct(tmp_path / "picture.png")
+    assert expected.shape == (1, 3, 37, 53)
+    assert expected.min() >= 0
+    assert expected.max() <= 1
+    forms = (str(tmp_path / "picture.png"), Image.fromarray(pixels), pixels, tensor, tensor[None], tensor / 255)
+    for form in forms:
+        torch.testing.assert_close(variant.reconstruct(form), expected)
+    turned = Image.fromarray(pixels)
+    turned.getexif()[0x0112] = 6  # to be turned by a quarter
+    assert variant.reconstruct(turned).shape == (1, 3, 53, 37)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (torch.rand(5, 5), "has shape"),
+        (torch.rand(1, 3, 16, 16) * 2, "give uint8, or"),
+        (torch.zeros(3, 16, 16, dtype=torch.int64), "give uint8, or"),
+        (np.zeros((4, 4, 3), np.uint8), "smaller than the network's stride"),
+        ("none.png", "none.png cannot be read"),
+    ],
+)
+def test_pictures_that_are_none(trained_sweep, picture, message):
+    with pytest.raises(ValueError, match=message):
+        losslens.load_variant(trained_sweep / "loss=l1,seed=0").reconstruct(picture)
+
+
+def test_find_variants(trained_sweep):
+    assert len(find_variants([trained_sweep])) == 15
+    place = trained_sweep / "loss=red,seed=1"
+    assert find_variants([place, place / "checkpoints" / "best.ckpt"]) == {
+        "loss=red,seed=1": place,
+        "loss=red,seed=1-2": place / "checkpoints" / "best.ckpt",
+    }
+    with pytest.raises(ValueError, match="holds several variants: give the folder of one"):
+        losslens.load_variant(trained_sweep)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("it ran",))
+
+
+def test_what_is_no_variant(tmp_path, capsys):
+    with pytest.raises(ValueError, match="holds no trained variant"):
+        losslens.load_variant(tmp_path)
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"state_dict": {}, "hyper_parameters": Evil()}, tmp_path / "evil.ckpt")
+    (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Evil()))
+    for name in ("text", "evil", "pickle"):
+        with pytest.raises(ValueError, match=f"{name}.ckpt .*(nothing else is loaded|cannot be loaded)"):
+            losslens.load_variant(tmp_path / f"{name}.ckpt")
+    assert "it ran" not in capsys.readouterr().out

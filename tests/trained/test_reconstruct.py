@@ -1,0 +1,152 @@
+"""reconstruct.py as a user meets it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SHARED_DATA, the_only
+from PIL import Image
+
+import losslens
+from losslens.sweep.start import quote_paths
+from losslens.trained.reconstruct import find_pictures, side_by_side
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A wide and a tall photograph, in a folder."""
+    import skimage
+
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    data = os.path.join(os.path.dirname(skimage.__file__), "data")
+    Image.open(os.path.join(data, "chelsea.png")).crop((0, 0, 451, 300)).resize((241, 161)).save(folder / "cat.jpg")
+    Image.open(os.path.join(data, "rocket.jpg")).crop((100, 0, 300, 400)).resize((90, 181)).save(folder / "rocket.png")
+    return folder
+
+
+@pytest.fixture
+def reconstruct(tmp_path):
+    def run(*arguments, check=True):
+        done = subprocess.run(
+            [sys.executable, ROOT / "reconstruct.py", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def results(tmp_path):
+    return the_only((tmp_path / "outputs" / "reconstructions").iterdir())
+
+
+def test_one_variant(reconstruct, tmp_path, photographs, trained_sweep):
+    place = trained_sweep / "loss=luma,seed=0"
+    reconstruct(f"variant={place}", f"images={photographs}", "codes=true")
+    folder = results(tmp_path)
+    variant = losslens.load_variant(place)
+    for name, file, size in (("cat", "cat.jpg", (241, 161)), ("rocket", "rocket.png", (90, 181))):
+        with Image.open(folder / "loss=luma,seed=0" / f"{name}.png") as picture:
+            assert picture.size == size
+            pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)
+        expected = (variant.reconstruct(photographs / file)[0] * 255).round()
+        torch.testing.assert_close(pixels.float(), expected, atol=1, rtol=0)
+        code = np.load(folder / "loss=luma,seed=0" / f"{name}.npy", allow_pickle=False)
+        assert code.shape == (16, -(-size[1] // 8), -(-size[0] // 8))
+        assert code.dtype == np.float32
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.width > 2 * size[0]
+    assert (folder / "sheet.png").is_file()
+
+
+def test_a_sweep_gives_a_sheet(reconstruct, tmp_path, photographs, trained_sweep):
+    done = reconstruct(f"variant={trained_sweep}", f"images={photographs}/*.jpg")
+    folder = results(tmp_path)
+    assert f"1 of 1 pictures in {folder}" in done.stdout
+    assert len(list(folder.glob("loss=*/cat.png"))) == 15
+    assert (folder / "sheet.png").is_file()
+    assert not list(folder.rglob("*.npy"))
+
+
+def test_what_cannot_be_read_does_not_stop_the_rest(reconstruct, tmp_path, photographs, trained_sweep):
+    (photographs / "broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (5, 5)).save(photographs / "tiny.png")
+    variants = f"variant=[{trained_sweep}/loss=red,seed=0,{trained_sweep}/loss=l1,seed=1]"
+    done = reconstruct(variants, f"images=[{photographs}]", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "broken.jpg cannot be read" in done.stderr
+    assert "tiny.png: image size 5x5 is smaller than the network's stride" in done.stderr
+    assert {path.name for path in results(tmp_path).glob("*.png")} == {"cat.png", "rocket.png", "sheet.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["variant=nothing", "images=."], "nothing holds no trained variant"),
+        (["images=."], "variant has no value"),
+        (["variant=SWEEP", "images=none*.png"], "none*.png leads to no picture"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(reconstruct, tmp_path, trained_sweep, arguments, message):
+    done = reconstruct(*(each.replace("SWEEP", str(trained_sweep)) for each in arguments), check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not list(tmp_path.glob("outputs/reconstructions/*"))
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs photographs beside the checkout")
+def test_a_photograph_comes_back_in_its_size(reconstruct, tmp_path, trained_sweep):
+    file = SHARED_DATA / "bsds500" / "test" / "100007.jpg"
+    reconstruct(f"variant={trained_sweep}/loss=l1,seed=0", f"images={file}")
+    with Image.open(file) as original, Image.open(results(tmp_path) / "loss=l1,seed=0" / "100007.png") as picture:
+        assert picture.size == original.size == (481, 321)
+
+
+def test_whole_pictures_have_no_seams(trained_sweep):
+    """The middle of a large picture is that of the picture cut close around it, as far as the network sees."""
+    variant = losslens.load_variant(trained_sweep / "loss=l1,seed=0")
+    images = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    whole, part = variant.reconstruct(images), variant.reconstruct(images[..., 32:128, 32:128])
+    torch.testing.assert_close(whole[..., 72:88, 72:88], part[..., 40:56, 40:56], atol=1e-5, rtol=0)
+
+
+def test_find_pictures_by_unique_names(tmp_path):
+    for path in ("a/one.png", "b/One.jpg", "b/text.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    found = find_pictures([str(tmp_path)])
+    assert {name: file.name for name, file in found.items()} == {"one": "one.png", "One-2": "One.jpg"}
+
+
+def test_pictures_stand_four_in_a_row():
+    pictures = {f"picture number {number}": Image.new("RGB", (60, 40), "red") for number in range(6)}
+    page = side_by_side(pictures)
+    assert page.height > 2 * 40
+    red = sum(np.all(np.array(page) == (255, 0, 0), axis=-1).flatten())
+    assert red == 6 * 60 * 40
+
+
+def test_paths_are_quoted_for_hydra(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loss=a,seed=1").mkdir()
+    arguments = ["variant=loss=a,seed=1", "variant=[loss=a,seed=1, b]", "variant='c'", "codes=true", "images=C:\\x"]
+    assert quote_paths(arguments, ("variant", "images")) == [
+        "variant='loss=a,seed=1'",
+        "variant=['loss=a,seed=1','b']",
+        "variant='c'",
+        "codes=true",
+        "images='C:\\\\x'",
+    ]
