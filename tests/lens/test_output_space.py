@@ -157,6 +157,25 @@ def test_intervals_are_as_wide_as_few_seeds_make_them():
     assert (few.high - few.low) / few.value > 1.5 * (many.high - many.low) / many.value
 
 
+def test_two_seeds_give_no_interval():
+    found = chance(planted(0.1, 0.3, seeds=2), RED)
+    assert (found.free.low, found.free.high) == (0, float("inf"))
+    assert found.free.value == pytest.approx(0.3, rel=0.1)
+    three = chance(planted(0.1, 0.3, seeds=3), RED)
+    assert 0 < three.free.low <= three.free.value <= three.free.high
+
+
+def test_intervals_cover_the_truth():
+    """Of 40 experiments of six seeds with one color a seed each, most intervals hold the true spread."""
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(40):
+        colors = torch.randn(6, 1, 3, 1, 1, generator=generator)
+        free = chance(colors.expand(-1, 8, -1, 2, 2), RED).free
+        covered += free.low <= 1 <= free.high
+    assert covered >= 28
+
+
 def test_chance_without_a_free_part():
     found = chance(planted(0.1, 0.1), LinearView([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))
     assert found.free is None

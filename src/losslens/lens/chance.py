@@ -9,6 +9,7 @@ from losslens.losses import LinearView
 
 RESAMPLES = 1000
 LEVEL = 0.9  # of intervals
+FEWEST = 3  # seeds that give intervals
 AT_ONCE = 16  # images
 
 
@@ -50,7 +51,8 @@ def chance(outputs: Tensor, view: LinearView | None, *, seed: int = 0) -> Chance
     """Split the variance of reconstructions over seeds into what the loss sees and what it leaves free.
 
     Intervals hold 90% of 1,000 resamples of seeds and of images, drawn again with replacement both at once: seeds are
-    the units, so that few of them give wide intervals however many images there are.
+    the units, so that few of them give wide intervals however many images there are. Two seeds give none: from 0 to
+    infinity.
 
     Args:
         outputs: reconstructions `(S, N, 3, H, W)` of N images by S variants, at least 2; not clamped.
@@ -69,14 +71,15 @@ def chance(outputs: Tensor, view: LinearView | None, *, seed: int = 0) -> Chance
     distances = {name: _pairwise(outputs, axes) for name, axes in parts.items()}
     drawn = _resamples(len(outputs), outputs.shape[1], seed)
     variances = {name: _variances(each, drawn) for name, each in distances.items()}
-    spreads = {name: _spread(each) for name, each in variances.items()}
+    few = len(outputs) < FEWEST
+    spreads = {name: _spread(each, few) for name, each in variances.items()}
     both = "seen" in variances and "free" in variances
     return Chance(
         num_seeds=len(outputs),
         channels={name: spreads[name] for name in ("red", "green", "blue")},
         seen=spreads.get("seen"),
         free=spreads.get("free"),
-        ratio=_spread(variances["free"] / variances["seen"].clamp(min=1e-30)) if both else None,
+        ratio=_spread(variances["free"] / variances["seen"].clamp(min=1e-30), few) if both else None,
     )
 
 
@@ -109,6 +112,8 @@ def _resamples(num_seeds: int, num_images: int, seed: int) -> tuple[Tensor, Tens
     counts = []
     for size in (num_seeds, num_images):
         drawn = torch.randint(size, (RESAMPLES, size), generator=generator)
+        while size > 1 and (alike := (drawn == drawn[:, :1]).all(1)).any():  # one alone has no variance: drawn anew
+            drawn[alike] = torch.randint(size, (int(alike.sum()), size), generator=generator)
         times = torch.zeros(RESAMPLES, size, dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
         counts.append(torch.cat([torch.ones(1, size, dtype=torch.float64), times]))
@@ -121,12 +126,15 @@ def _variances(distances: Tensor, drawn: tuple[Tensor, Tensor]) -> Tensor:
     count = seeds.shape[1]
     total = torch.einsum("bn,nst,bs,bt->b", images / images.shape[1], distances, seeds, seeds)
     variances = total / (2 * count * (count - 1))
-    variances[1:] *= count / (count - 1)  # seeds that were drawn twice do not differ from themselves
+    # Seeds that were drawn twice do not differ from themselves; resamples of one seed alone were drawn anew.
+    variances[1:] *= count / (count - 1) * (1 - count ** (1 - count))
     return variances
 
 
-def _spread(variances: Tensor) -> Spread:
+def _spread(variances: Tensor, few: bool) -> Spread:
     deviations = variances.sqrt()
+    if few:
+        return Spread(float(deviations[0]), 0.0, float("inf"))
     tail = (1 - LEVEL) / 2
     low, high = deviations[1:].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return Spread(float(deviations[0]), low, high)

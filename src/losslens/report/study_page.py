@@ -108,7 +108,7 @@ def _chance(found: Chance) -> dict[str, str]:
 
 def _spread(spread: Spread, decimals: int = 4) -> str:
     low, value, high = (f"{each:.{decimals}f}" for each in (spread.low, spread.value, spread.high))
-    return f"{value} ({low} to {high})"
+    return value if spread.high == float("inf") else f"{value} ({low} to {high})"
 
 
 def _codes(studies: Mapping[str, Study]) -> dict[str, Any]:
