@@ -1,11 +1,13 @@
 """Train a variant, or with -m a sweep: python train.py -m loss=l1,luma,red,green,blue."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from losslens.sweep.errors import one_line_errors
 from losslens.sweep.folders import register_resolvers
-from losslens.sweep.start import start_run
+from losslens.sweep.start import quote_paths, start_run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -17,5 +19,6 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     register_resolvers()
+    sys.argv[1:] = quote_paths(sys.argv[1:], ("resume",))
     with one_line_errors():
         main()

@@ -65,6 +65,16 @@ def trained_sweep(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def unhurt(tmp_path_factory) -> dict[str, dict]:
+    """What the sweep of the tests of faults comes to if nothing happens to it."""
+    from sweeps import VARIANTS, Sweep
+
+    sweep = Sweep(tmp_path_factory.mktemp("unhurt"))
+    assert sweep.run().returncode == 0
+    return {name: sweep.results(name) for name in VARIANTS}
+
+
+@pytest.fixture(scope="session")
 def photograph() -> torch.Tensor:
     """A real photograph, float (1, 3, 64, 64)."""
     import skimage

@@ -22,7 +22,7 @@ ALLOWED = {
     "page": set(),
     "lens": {"losses", "data", "page", "build", "files"},
     "training": {"losses", "models", "data", "build", "files"},
-    "report": {"losses", "lens", "page", "training", "build", "files"},
+    "report": {"losses", "lens", "data", "page", "training", "build", "files"},
     "sweep": {"losses", "data", "training", "report", "build", "files"},
     "trained": {"losses", "lens", "data", "training", "report", "build", "files"},
 }

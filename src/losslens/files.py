@@ -1,13 +1,17 @@
 """Files that another program never sees half written."""
 
+import errno
 import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _UMASK = os.umask(0)  # to be read only by setting it: once, before there are threads
 os.umask(_UMASK)
 
@@ -34,6 +38,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file whole; numbers that are not finite, which JSON does not know, become null."""
     write_text(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a log, after the time; where it cannot be written, it is lost."""
+    with suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error says that nothing can be written any more: no room, a quota, a file system gone read-only."""
+    return isinstance(error, OSError) and error.errno in DISK_ERRORS
 
 
 def _finite(data: Any) -> Any:

@@ -128,11 +128,13 @@ def test_an_interruption_is_told_in_the_status(tmp_path):
     while not list(tmp_path.glob("outputs/sweeps/*/loss=l1/metrics.csv")) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1].splitlines()[-1] == "interrupted"
+    errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
+    resume = f"python train.py resume={folder.relative_to(tmp_path)}"
+    assert errors.splitlines()[-1] == f"interrupted: SIGINT; go on with: {resume}"
     states = [json.loads((folder / name / "status.json").read_text()) for name in ("loss=l1", "loss=luma")]
-    assert states == 2 * [{"status": "failed", "reason": "interrupted"}]
+    assert states == 2 * [{"status": "interrupted", "reason": "SIGINT"}]
 
 
 def test_an_unknown_loss_in_a_sweep_costs_nothing(place, train, tmp_path):

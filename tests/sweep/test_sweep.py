@@ -57,7 +57,7 @@ def test_folders(sweep):
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == VARIANTS
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {
-        *("sweep.json", "multirun.yaml", "results.csv", "results.json", "report.html"),
+        *("log.txt", "sweep.lock", "sweep.json", "multirun.yaml", "results.csv", "results.json", "report.html"),
         *("neighbors.png", "recolored.png", "outputs.png"),
         *("sheet.png", "sheet.webp", "progress.webp", the_only(folder.glob("events.*")).name),
     }
@@ -65,7 +65,7 @@ def test_folders(sweep):
         names = {path.name for path in (folder / variant).iterdir()}
         event = the_only((folder / variant).glob("events.*")).name
         assert names == {
-            *("checkpoints", "config.yaml", "environment.json", "grid.png"),
+            *("checkpoints", "config.yaml", "environment.json", "data.json", "log.txt", "grid.png"),
             *("metrics.csv", "metrics.json", "status.json", "pictures", event),
             *("00048", "projector_config.pbtxt"),  # of the Projector
         }

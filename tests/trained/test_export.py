@@ -45,7 +45,7 @@ def test_onnx(export, tmp_path, variant, size):
     import onnxruntime
 
     done = export("format=onnx")
-    assert "takes any number and size of images" in done.stdout
+    assert "1x3x64x64, 3x3x83x57, 2x3x321x481, 1x3x32x32, it differs by" in done.stdout
     file = folder(tmp_path) / f"{NAME}.onnx"
     onnx.checker.check_model(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -102,8 +102,10 @@ def test_a_missing_package_is_named(trained_sweep, tmp_path, monkeypatch):
 
 
 def test_an_export_that_differs_is_dropped(trained_sweep, tmp_path, monkeypatch):
-    monkeypatch.setitem(export_module.SAVE, "onnx", lambda module, path, size: (lambda images: images, True))
-    with pytest.raises(ValueError, match="the export was dropped: its reconstructions differ by"):
+    monkeypatch.setitem(
+        export_module.SAVE, "onnx", lambda module, *_: (lambda images: (images, module.encode(images)), True)
+    )
+    with pytest.raises(ValueError, match="the export was dropped"):
         export_variant(trained_sweep / NAME, "onnx", tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +139,16 @@ def test_a_model_of_one_size_is_exported_for_it(tmp_path, name):
     assert not any_size
     images = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
-        torch.testing.assert_close(run(images), module(images))
+        torch.testing.assert_close(run(images)[0], module(images))
+        torch.testing.assert_close(run(images)[1], module.encode(images))
+
+
+def test_codes_and_nan_count(trained_sweep, tmp_path, monkeypatch, variant):
+    for change in (lambda r, c: (r, c + 1), lambda r, c: (r * float("nan"), c)):
+        run = lambda images, change=change: change(variant(images), variant.encode(images))  # noqa: E731
+        monkeypatch.setitem(export_module.SAVE, "onnx", lambda module, path, size, run=run: (run, True))
+        with pytest.raises(ValueError, match="the export was dropped"):
+            export_variant(trained_sweep / NAME, "onnx", tmp_path)
 
 
 def test_a_model_that_cannot_be_exported_says_so(tmp_path):

@@ -1,6 +1,7 @@
 """Trained variants loaded as users have them: folders, sweeps, checkpoint files, and what is none."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -32,7 +33,16 @@ def test_pictures_in_any_form(trained_sweep, tmp_path):
     assert expected.shape == (1, 3, 37, 53)
     assert expected.min() >= 0
     assert expected.max() <= 1
-    forms = (str(tmp_path / "picture.png"), Image.fromarray(pixels), pixels, tensor, tensor[None], tensor / 255)
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    forms = (
+        bgr[..., ::-1],
+        str(tmp_path / "picture.png"),
+        Image.fromarray(pixels),
+        pixels,
+        tensor,
+        tensor[None],
+        tensor / 255,
+    )
     for form in forms:
         torch.testing.assert_close(variant.reconstruct(form), expected)
     turned = Image.fromarray(pixels)
@@ -58,12 +68,22 @@ def test_pictures_that_are_none(trained_sweep, picture, message):
 def test_find_variants(trained_sweep):
     assert len(find_variants([trained_sweep])) == 15
     place = trained_sweep / "loss=red,seed=1"
-    assert find_variants([place, place / "checkpoints" / "best.ckpt"]) == {
-        "loss=red,seed=1": place,
+    found = find_variants([place, place / "checkpoints" / "best.ckpt"])
+    assert {name: each.checkpoint for name, each in found.items()} == {
+        "loss=red,seed=1": place / "checkpoints" / "last.ckpt",
         "loss=red,seed=1-2": place / "checkpoints" / "best.ckpt",
     }
+    assert all(each.result.metrics for each in found.values())
+    assert set(find_variants([f"{trained_sweep}/loss=red,*"])) == {f"loss=red,seed={seed}" for seed in range(3)}
     with pytest.raises(ValueError, match="holds several variants: give the folder of one"):
         losslens.load_variant(trained_sweep)
+
+
+def test_a_checkpoint_alone(trained_sweep, tmp_path):
+    shutil.copy(trained_sweep / "loss=red,seed=1" / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
+    ((name, found),) = find_variants([tmp_path / "mine.ckpt"]).items()
+    assert (name, found.result) == ("mine", None)
+    assert found.load().reconstruct(torch.rand(3, 20, 20)).shape == (1, 3, 20, 20)
 
 
 class Evil:

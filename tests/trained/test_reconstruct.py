@@ -139,14 +139,31 @@ def test_pictures_stand_four_in_a_row():
     assert red == 6 * 60 * 40
 
 
-def test_paths_are_quoted_for_hydra(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("variant=loss=a,seed=1", "loss=a,seed=1"),
+        ("variant=[loss=a,seed=1, b]", ["loss=a,seed=1", "b"]),
+        ("variant='c d'", "c d"),
+        ("variant=['x','y']", ["x", "y"]),
+        ("variant=C:\\x\\y", "C:\\x\\y"),
+        ("variant=C:\\x\\", "C:\\x\\"),
+        ("variant=O'Brien", "O'Brien"),
+        ("codes=true", True),
+    ],
+)
+def test_paths_are_quoted_as_hydra_reads_them(tmp_path, monkeypatch, argument, value):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loss=a,seed=1").mkdir()
-    arguments = ["variant=loss=a,seed=1", "variant=[loss=a,seed=1, b]", "variant='c'", "codes=true", "images=C:\\x"]
-    assert quote_paths(arguments, ("variant", "images")) == [
-        "variant='loss=a,seed=1'",
-        "variant=['loss=a,seed=1','b']",
-        "variant='c'",
-        "codes=true",
-        "images='C:\\\\x'",
-    ]
+    (quoted,) = quote_paths([argument], ("variant", "images"))
+    parsed = OverridesParser.create().parse_override(quoted).value()
+    texts = [getattr(each, "text", each) for each in parsed] if isinstance(parsed, list) else [parsed]
+    texts = [getattr(each, "text", each) for each in texts]
+    assert (texts if isinstance(value, list) else texts[0]) == value
+
+
+def test_pictures_named_sheet_do_not_lose_to_the_sheet(tmp_path):
+    (tmp_path / "Sheet.png").touch()
+    assert list(find_pictures([str(tmp_path)])) == ["Sheet-2"]

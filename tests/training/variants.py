@@ -36,6 +36,7 @@ CONFIG = {
     "schedule": ONE_CYCLE,
     "seed": 0,
     "data": {"batch_size": 8, "flip": True},
+    "checkpoint": {"every": "60s"},
     "array": {"max_variants": "auto", "threads": 1, "compile": False},
 }
 TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 5}
@@ -64,7 +65,7 @@ class Trained:
             images,
             num_workers=min(workers, len(made)),
             num_threads=1,
-            report=lambda share: None,
+            report=lambda share, progress: None,
             on_failure=self.failures.__setitem__,
             say=self.lines.append,
         )

@@ -24,6 +24,10 @@ class CIFAR10(Source):
 
     root: str | None
 
+    def is_here(self) -> bool:
+        """Whether it was downloaded before."""
+        return (_folder("CIFAR10", self.root) / "cifar-10-batches-py").is_dir()
+
     def decode(self) -> Images:
         """Load both parts, downloading them if they are not there."""
         from torchvision import datasets
@@ -45,6 +49,10 @@ class STL10(Source):
     root: str | None
     train_split: str
 
+    def is_here(self) -> bool:
+        """Whether it was downloaded before."""
+        return (_folder("STL10", self.root) / "stl10_binary").is_dir()
+
     def decode(self) -> Images:
         """Load both parts, downloading them if they are not there."""
         from torchvision import datasets
@@ -59,8 +67,12 @@ def _rgb(pixels: object) -> Tensor:
     return torch.as_tensor(pixels).contiguous()
 
 
+def _folder(name: str, root: str | None) -> Path:
+    return Path(root) if root else cache_folder() / name.lower()
+
+
 def _load(dataset: type["datasets.VisionDataset"], root: str | None, **part: object) -> "datasets.VisionDataset":
-    folder = Path(root) if root else cache_folder() / dataset.__name__.lower()
+    folder = _folder(dataset.__name__, root)
     try:
         return dataset(folder, download=True, **part)
     except (OSError, RuntimeError) as error:

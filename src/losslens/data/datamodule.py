@@ -153,6 +153,12 @@ class ArrayDataModule(HeldImages):
             all_steps if limit is None else min(limit, all_steps) if isinstance(limit, int) else int(limit * all_steps)
         )
 
+    def pass_over(self, epochs: int) -> None:
+        """Draw the order of the first epochs from all generators, and forget it."""
+        for generator in self.generators:
+            for _ in range(epochs):
+                draw_order(len(self.images.train), self.batch_size, generator, self.flip)
+
     def train_dataloader(self) -> Orders:
         """Return the steps of an epoch, drawn anew at every pass."""
         return Orders(

@@ -49,7 +49,9 @@ def as_images(picture: Path | str | Image.Image | Tensor | np.ndarray) -> Tensor
         picture = open_picture(picture)
     if isinstance(picture, Image.Image):
         picture = np.array(to_rgb(ImageOps.exif_transpose(picture)))
-    images = torch.from_numpy(picture).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
+    images = (
+        torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
+    )
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(

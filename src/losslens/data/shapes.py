@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losslens.data.source import Images, Source
-from losslens.losses.color import LUMA_601
+from losslens.losses.color import ycbcr_601_to_rgb
 
 NUM_SHAPES = 3
 DRAWN_AT_ONCE = 500  # bounds the memory that drawing takes
@@ -79,7 +79,4 @@ def _signed_distances(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 def _color(luma: Tensor, hue: Tensor, chroma: Tensor) -> Tensor:
     """RGB `(N, 3, 1, 1)` of a luma and a direction and length in the Cb-Cr plane, ITU-R BT.601-7, 2.5."""
     cb, cr = chroma * hue.cos(), chroma * hue.sin()
-    red_weight, green_weight, blue_weight = LUMA_601
-    red, blue = luma + 2 * (1 - red_weight) * cr, luma + 2 * (1 - blue_weight) * cb
-    green = (luma - red_weight * red - blue_weight * blue) / green_weight
-    return torch.stack([red, green, blue], dim=1)
+    return ycbcr_601_to_rgb(luma, cb, cr).movedim(-1, 1)

@@ -29,6 +29,10 @@ class Source:
     flip: bool
     seed: int
 
+    def is_here(self) -> bool:
+        """Whether `decode` needs no network."""
+        return True
+
     def decode(self) -> Images:
         """Read or draw all images.
 

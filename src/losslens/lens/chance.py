@@ -33,14 +33,12 @@ class Chance:
     """What seeds decide, of one loss; `seen` and `free` and their ratio are None where its view leaves none such.
 
     Args:
-        num_seeds: how many variants.
         channels: by color channel.
         seen: in the dimensions of RGB that the loss sees.
         free: in the others.
         ratio: of `free` to `seen`.
     """
 
-    num_seeds: int
     channels: dict[str, Spread]
     seen: Spread | None
     free: Spread | None
@@ -75,7 +73,6 @@ def chance(outputs: Tensor, view: LinearView | None, *, seed: int = 0) -> Chance
     spreads = {name: _spread(each, few) for name, each in variances.items()}
     both = "seen" in variances and "free" in variances
     return Chance(
-        num_seeds=len(outputs),
         channels={name: spreads[name] for name in ("red", "green", "blue")},
         seen=spreads.get("seen"),
         free=spreads.get("free"),
@@ -110,9 +107,9 @@ def _resamples(num_seeds: int, num_images: int, seed: int) -> tuple[Tensor, Tens
     """How often each seed and each image was drawn, `(1 + RESAMPLES, S)` and `(1 + RESAMPLES, N)`; first, each once."""
     generator = torch.Generator().manual_seed(seed)
     counts = []
-    for size in (num_seeds, num_images):
+    for size, of_seeds in ((num_seeds, True), (num_images, False)):
         drawn = torch.randint(size, (RESAMPLES, size), generator=generator)
-        while size > 1 and (alike := (drawn == drawn[:, :1]).all(1)).any():  # one alone has no variance: drawn anew
+        while of_seeds and (alike := (drawn == drawn[:, :1]).all(1)).any():  # one alone has no variance: drawn anew
             drawn[alike] = torch.randint(size, (int(alike.sum()), size), generator=generator)
         times = torch.zeros(RESAMPLES, size, dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))

@@ -14,7 +14,7 @@ from losslens.losses import Luma
 RMS = 0.03  # of a change over RGB, about 8 of 255 levels
 FAINT = 0.1  # share of the wanted RMS below which a change counts as none
 MAGENTA = (1.0, 0.0, 1.0)
-NOISE = "white noise"
+NOISE, ISOLUMINANT = "white noise", "isoluminant recoloring"
 
 
 def change_bank(image: Tensor, rms: float = RMS, seed: int = 0) -> tuple[dict[str, Tensor], float]:
@@ -96,7 +96,7 @@ def isoluminant(image: Tensor) -> Tensor:
 
 
 _RECOLORINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "isoluminant recoloring": isoluminant,
+    ISOLUMINANT: isoluminant,
     "hue rotation": lambda image: transforms.adjust_hue(image, 0.25),
     "desaturation": lambda image: Luma()(image).expand_as(image),
     "blue and red swapped": lambda image: image[:, [2, 1, 0]],

@@ -52,10 +52,15 @@ class Probe:
     shuffled: float
 
 
+def apply(function: Encode, images: Tensor) -> Tensor:
+    """Apply a function to images `(N, ...)` in batches; returns float32 on the CPU."""
+    with torch.no_grad():
+        return torch.cat([function(batch).float().cpu() for batch in images.split(AT_ONCE)])
+
+
 def codes_of(encode: Encode, images: Tensor) -> Tensor:
     """Encode float images `(N, 3, H, W)` in batches; returns float32 codes `(N, D)`, flat."""
-    with torch.no_grad():
-        return torch.cat([encode(batch).flatten(1).float().cpu() for batch in images.split(AT_ONCE)])
+    return apply(lambda batch: encode(batch).flatten(1), images)
 
 
 def standardize(gallery: Tensor, *others: Tensor) -> list[Tensor]:
@@ -80,6 +85,8 @@ def neighbors(gallery: Tensor, queries: list[int], count: int, metric: str = "eu
     from sklearn.neighbors import NearestNeighbors
 
     (codes,) = (each.numpy() for each in standardize(gallery))
+    if codes.shape[1] == 0:  # all are equal
+        return [[place for place in range(len(codes)) if place != query][:count] for query in queries]
     search = NearestNeighbors(n_neighbors=min(count + 1, len(codes)), metric=metric).fit(codes)
     found = search.kneighbors(codes[queries], return_distance=False)
     return [[int(place) for place in row if place != query][:count] for query, row in zip(queries, found, strict=True)]
@@ -90,6 +97,8 @@ def nearest(gallery: Tensor, queries: Tensor) -> list[int]:
     from sklearn.neighbors import NearestNeighbors
 
     codes, asked = (each.numpy() for each in standardize(gallery, queries))
+    if codes.shape[1] == 0:  # all are equal
+        return [0] * len(asked)
     found = NearestNeighbors(n_neighbors=1).fit(codes).kneighbors(asked, return_distance=False)
     return [int(place) for (place,) in found]
 

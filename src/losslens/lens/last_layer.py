@@ -33,15 +33,13 @@ def rows(autoencoder: nn.Module) -> Tensor | None:
     """Return all that paints each channel, `(3, D)`: weights and biases of the last layer.
 
     Args:
-        autoencoder: says which its last layer is by `output_layer`, a module whose `weight` and `bias` begin with the
-            rows of red, then those of green and of blue. None for one that does not.
+        autoencoder: says which its last layer is by `output_layer`, a `Conv2d` or `Linear` whose rows paint red,
+            green and blue, a third each, in this order. None for one that does not.
     """
-    layer = getattr(autoencoder, "output_layer", None)
-    if not isinstance(layer, nn.Module):
+    weights = _weights(autoencoder)
+    if weights is None:
         return None
-    weights = [part for part in (layer.weight, layer.bias) if isinstance(part, Tensor)]
-    parts = [weight.detach().unflatten(0, (3, -1)).flatten(1) for weight in weights]
-    return torch.cat(parts, dim=1).cpu()
+    return torch.cat([weight.detach().unflatten(0, (3, -1)).flatten(1) for weight in weights], dim=1).cpu()
 
 
 def moved(trained: nn.Module, initial: nn.Module) -> Moved | None:
@@ -68,16 +66,23 @@ def swap_unseen(own: nn.Module, other: nn.Module, view: LinearView) -> None:
     Raises:
         ValueError: if they do not say which their last layer is.
     """
-    ours, theirs = getattr(own, "output_layer", None), getattr(other, "output_layer", None)
-    if not isinstance(ours, nn.Module) or not isinstance(theirs, nn.Module):
+    ours, theirs = _weights(own), _weights(other)
+    if ours is None or theirs is None:
         raise ValueError(f"{type(own).__name__} has no output_layer: it does not say which its last layer is")
     axes = view.unseen_axes()
-    projection = axes.T @ axes
     with torch.no_grad():
-        for mine, its in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
-            if isinstance(mine, Tensor) and isinstance(its, Tensor):
-                difference = (its - mine).double().unflatten(0, (3, -1))
-                mine += torch.einsum("ij,j...->i...", projection, difference).flatten(0, 1).to(mine)
+        for mine, its in zip(ours, theirs, strict=True):
+            difference = (its - mine).double().unflatten(0, (3, -1))
+            projection = (axes.T @ axes).to(difference)
+            mine += torch.einsum("ij,j...->i...", projection, difference).flatten(0, 1).to(mine)
+
+
+def _weights(autoencoder: nn.Module) -> list[Tensor] | None:
+    """Return weight and bias, if there is one, of the last layer."""
+    layer = getattr(autoencoder, "output_layer", None)
+    if not isinstance(layer, nn.Conv2d | nn.Linear) or len(layer.weight) % len(CHANNELS):
+        return None
+    return [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
 
 
 def _share(change: Tensor, initial: Tensor) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from losslens.losses import LinearView
-from losslens.losses.color import CB_601, CR_601, LUMA_601
+from losslens.losses.color import CB_601, CR_601, ycbcr_601_to_rgb
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -48,12 +48,10 @@ class Axes:
     """Principal axes of colors.
 
     Args:
-        mean: color `(3,)`.
         directions: orthonormal rows `(3, 3)`, the one of largest variance first.
         shares: of the variance along each `(3,)`; all 0 if there is one color only.
     """
 
-    mean: Tensor
     directions: Tensor
     shares: Tensor
 
@@ -80,12 +78,8 @@ def color_wheel(reconstruct: Apply, size: tuple[int, int]) -> Wheel:
 
 
 def wheel_colors(chroma: Tensor, angle: Tensor) -> Tensor:
-    """Return RGB `(..., 3)` at the wheel's luma, for a chroma and an angle in the Cb-Cr plane (ITU-R BT.601-7, 2.5)."""
-    cb, cr = chroma * angle.cos(), chroma * angle.sin()
-    red_weight, green_weight, blue_weight = LUMA_601
-    red, blue = WHEEL_LUMA + 2 * (1 - red_weight) * cr, WHEEL_LUMA + 2 * (1 - blue_weight) * cb
-    green = (WHEEL_LUMA - red_weight * red - blue_weight * blue) / green_weight
-    return torch.stack([red, green, blue], dim=-1)
+    """Return RGB `(..., 3)` at the wheel's luma, for a chroma and an angle in the Cb-Cr plane."""
+    return ycbcr_601_to_rgb(torch.tensor(WHEEL_LUMA), chroma * angle.cos(), chroma * angle.sin())
 
 
 def draw_wheel(colors: Tensor, side: int) -> Tensor:
@@ -102,13 +96,12 @@ def draw_wheel(colors: Tensor, side: int) -> Tensor:
 def principal_axes(images: Tensor) -> Axes:
     """Find the principal axes of the pixels of float images `(N, 3, H, W)`."""
     pixels = images.movedim(1, -1).reshape(-1, 3).double().cpu()
-    mean = pixels.mean(0)
-    centered = pixels - mean
+    centered = pixels - pixels.mean(0)
     variances, directions = torch.linalg.eigh(centered.T @ centered / len(pixels))
     variances = variances.flip(0).clamp(min=0)
     total = variances.sum()
     shares = variances / total if total > 1e-12 else torch.zeros(3, dtype=torch.float64)
-    return Axes(mean, directions.T.flip(0), shares)
+    return Axes(directions.T.flip(0), shares)
 
 
 def between(encode: Apply, decode: Apply, images: Tensor, count: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Every color constant, once, with its standard. All apply to gamma-encoded R'G'B' in [0, 1]."""
 
+import torch
+from torch import Tensor
+
 Direction = tuple[float, float, float]
 
 # Luma weights: ITU-R BT.601-7, 2.5.1 (JPEG, Pillow's "L") and ITU-R BT.709-6, 3.2 (HDTV).
@@ -20,6 +23,23 @@ def color_difference(luma: Direction, channel: int) -> Direction:
     scale = 2 * (1 - luma[channel])
     red, green, blue = ((float(index == channel) - weight) / scale for index, weight in enumerate(luma))
     return red, green, blue
+
+
+def ycbcr_601_to_rgb(luma: Tensor, cb: Tensor, cr: Tensor) -> Tensor:
+    """Colors of a luma and two color differences, gamma-encoded, not clamped (ITU-R BT.601-7, 2.5).
+
+    Args:
+        luma: of any shape.
+        cb: in [-0.5, 0.5], of a shape that broadcasts with that of luma.
+        cr: likewise.
+
+    Returns:
+        Red, green and blue along a new last dimension.
+    """
+    red_weight, green_weight, blue_weight = LUMA_601
+    red, blue = luma + 2 * (1 - red_weight) * cr, luma + 2 * (1 - blue_weight) * cb
+    green = (luma - red_weight * red - blue_weight * blue) / green_weight
+    return torch.stack([red, green, blue], dim=-1)
 
 
 CB_601 = color_difference(LUMA_601, 2)

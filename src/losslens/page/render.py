@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+NOTHING = "\N{EN DASH}"  # in a cell of what was not measured
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from losslens.report.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS
@@ -79,31 +78,35 @@ class CrossTable:
 
 def cross_table(sweep: SweepResult) -> CrossTable:
     """Average the finished variants of a sweep over seeds, and mark the best of each column."""
-    keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
-    groups: dict[tuple[Any, ...], list[VariantResult]] = {}
+    groups: dict[str, list[VariantResult]] = {}
     for variant in sweep.done:
-        groups.setdefault(tuple(str(variant.values.get(key)) for key in keys), []).append(variant)
+        groups.setdefault(name_without_seeds(sweep, variant), []).append(variant)
     readers: dict[str, Callable[[VariantResult], float | None]] = {}
     for loss in sweep.losses:
         readers[f"loss/{loss}"] = lambda variant, loss=loss: variant.results["losses"].get(loss)  # type: ignore[misc]
     for metric in METRICS[1:]:  # the first is the variant's own loss
         readers[f"val/{metric}"] = lambda variant, metric=metric: variant.metrics.get(metric)  # type: ignore[misc]
     measured = {
-        values: {column: _over_seeds([read(variant) for variant in group]) for column, read in readers.items()}
-        for values, group in groups.items()
+        name: {column: _over_seeds([read(variant) for variant in group]) for column, read in readers.items()}
+        for name, group in groups.items()
     }
     rows = []
-    data = {values: repr(group[0].config.get("data")) for values, group in groups.items()}
-    for values, group in groups.items():
+    data = {name: repr(group[0].config.get("data")) for name, group in groups.items()}
+    for name, group in groups.items():
         cells = {}
-        rivals = [measured[other] for other in groups if data[other] == data[values]]
-        for column, (average, spread) in measured[values].items():
+        rivals = [measured[other] for other in groups if data[other] == data[name]]
+        for column, (average, spread) in measured[name].items():
             own = column == f"loss/{group[0].own_loss}" or column.removeprefix("val/") in group[0].results["seen"]
             best = average is not None and average == _best(column, [each[column][0] for each in rivals])
             cells[column] = Cell(average, spread, best and len(rivals) > 1, own)
-        name = ",".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
-        rows.append(Row(name, group[0].own_loss, len(group), data[values], cells))
+        rows.append(Row(name, group[0].own_loss, len(group), data[name], cells))
     return CrossTable(rows, list(readers))
+
+
+def name_without_seeds(sweep: SweepResult, variant: VariantResult) -> str:
+    """Name what a variant has in common with those that differ from it in nothing but seeds."""
+    keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
+    return ",".join(f"{key}={variant.values.get(key)}" for key in keys)
 
 
 def _over_seeds(values: list[float | None]) -> tuple[float | None, float | None]:

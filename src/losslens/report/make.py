@@ -1,4 +1,4 @@
-"""Make all that a sweep shows, from its folders alone."""
+"""Make all that a sweep shows, from its folders; what studies trained variants decodes their data once more."""
 
 from collections.abc import Callable
 from pathlib import Path

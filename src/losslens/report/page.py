@@ -12,7 +12,7 @@ from markupsafe import Markup
 from losslens.files import write, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
-from losslens.page.render import picture, render
+from losslens.page.render import NOTHING, picture, render
 from losslens.report.blindness import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
@@ -25,7 +25,6 @@ from losslens.report.words import describe
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}
-NOTHING = "\N{EN DASH}"
 SMALL = 0.01  # below, two digits are shown instead of three decimals
 
 
@@ -60,7 +59,11 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
     Returns:
         The page's path.
     """
-    shown, pictures = study_contents(sweep, studies) if studies else (None, {})
+    shown, pictures = None, {}
+    try:
+        shown, pictures = study_contents(sweep, studies) if studies else (None, {})
+    except Exception as error:  # the rest of the page does without
+        notes = [*notes, f"what was found of trained variants cannot be shown: {type(error).__name__}: {error}"]
     for name, drawn in pictures.items():
         write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG"))  # type: ignore[misc]
     path = folder / "report.html"
@@ -75,6 +78,7 @@ def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
     pictured = [variant for variant in variants if variant.picture_steps]
     answers = measure_responses(pictured)
+    furthest = max((value for study in studies.values() for value in study.codes.sensitivity.values()), default=1.0)
     with_curves = [variant for variant in variants if variant.curves]
     return {
         "title": sweep.folder.resolve().name,
@@ -90,17 +94,20 @@ def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],
-        "sections": [_section(variant, answers[variant.name], studies.get(variant.name)) for variant in pictured],
+        "sections": [
+            _section(variant, answers[variant.name], studies.get(variant.name), furthest) for variant in pictured
+        ],
         "differences": _differences(variants),
         "surroundings": surroundings[0] if surroundings else {},
         "commands": list(commands),
     }
 
 
-def _section(variant: VariantResult, answers: dict[str, Response], study: Study | None) -> dict[str, Any]:
+def _section(
+    variant: VariantResult, answers: dict[str, Response], study: Study | None, furthest: float
+) -> dict[str, Any]:
     last = variant.picture_steps[-1]
     moves_code = study.codes.sensitivity if study else {}
-    furthest = max(moves_code.values(), default=1.0)
     originals, reconstructions = variant.originals, variant.reconstructions(last)
     assert originals is not None
     return {

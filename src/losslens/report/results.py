@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from losslens.training.module import LitAutoencoder
 
 SWEEP_FILE = "sweep.json"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
 FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
 
 
@@ -122,7 +123,7 @@ class VariantResult:
         """
         from losslens.training.module import LitAutoencoder
 
-        path = self.folder / "checkpoints" / "last.ckpt"
+        path = self.folder / CHECKPOINT
         if not path.exists():
             raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
         return LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
@@ -209,6 +210,7 @@ def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[
             "name": variant.name,
             "folder": os.path.relpath(variant.folder, folder),
             "values": dict(variant.values),
+            "threads": variant.threads,
             "own_loss": next(name for name, config in losses.items() if config == variant.config["loss"]),
         }
         for variant in variants
@@ -233,7 +235,8 @@ def load_sweep(path: Path | str) -> SweepResult:
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep, such as outputs/sweeps/DATE-TIME")
     contents = json.loads(file.read_text(encoding="utf-8"))
     variants = {
-        entry["name"]: VariantResult(folder=folder / entry.pop("folder"), **entry) for entry in contents["variants"]
+        entry["name"]: VariantResult(entry["name"], folder / entry["folder"], entry["values"], entry["own_loss"])
+        for entry in contents["variants"]
     }
     return SweepResult(folder, variants, contents["losses"], contents["varied"])
 

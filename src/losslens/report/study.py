@@ -4,24 +4,26 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losslens.build import build
 from losslens.data.datamodule import HeldImages
-from losslens.data.source import Images
+from losslens.data.source import Images, Source
 from losslens.files import write_json
 from losslens.lens.changes import recolorings
 from losslens.lens.codes import (
     Copies,
     Probe,
     Recall,
+    apply,
     change_all,
     codes_of,
     mean_chroma,
+    nearest,
+    neighbors,
     probe_chroma,
     recall_of_recolored,
     sensitivity,
@@ -31,6 +33,7 @@ from losslens.lens.output_space import Wheel, between, color_wheel, principal_ax
 from losslens.lens.subject import linear_view
 from losslens.losses import LinearView
 from losslens.report.results import SweepResult, VariantResult
+from losslens.report.shared import Shared
 from losslens.training.codes import evenly
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.module import LitAutoencoder, draw_module
@@ -39,9 +42,11 @@ from losslens.training.random_stream import RandomStream
 MAX_STUDIED = 256  # validation images
 MAX_FITTED = 512  # training images, to which the probe is fitted
 MAX_CHANGED = 24  # validation images that are changed in every way of the bank
+MAX_KEPT = 1_500_000  # numbers of reconstructions that are kept of each variant, to be compared over seeds
+NUM_QUERIES, NUM_NEIGHBORS = 3, 5
+NUM_SEARCHED = 2  # images whose recolored copies are drawn
 NUM_NOISE = 2
 NUM_BETWEEN = 6  # images along the line between two codes
-AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,27 @@ class Exhibits:
         """Those validation images that are changed in every way."""
         return self.val[evenly(len(self.val), MAX_CHANGED)]
 
+    @property
+    def kept(self) -> Tensor:
+        """Those validation images whose reconstructions are kept."""
+        return self.val[evenly(len(self.val), max(1, MAX_KEPT // self.val[0].numel()))]
+
+    @property
+    def queries(self) -> list[int]:
+        """Places in `val` of the images whose neighbors are drawn."""
+        return evenly(len(self.val), NUM_QUERIES)
+
+    @property
+    def searched(self) -> Tensor:
+        """Recolored copies of some images, all of the first one before those of the next."""
+        places = evenly(len(self.val), NUM_SEARCHED)
+        return torch.cat([torch.stack([copies[place] for copies in self.recolored.values()]) for place in places])
+
+    @property
+    def ends(self) -> Tensor:
+        """The two images between whose codes a line is drawn."""
+        return self.val[[0, len(self.val) // 2]]
+
 
 @dataclass(frozen=True)
 class CodeStudy:
@@ -92,12 +118,14 @@ class Study:
     """What was found of one trained variant.
 
     Args:
-        module: trained.
+        variant: that it is about.
         view: of its loss, if that is linear.
         exhibits: what it was shown.
-        reconstructions: of the validation images; not clamped.
+        reconstructions: of the kept validation images; not clamped.
         codes: of its encoder.
         untrained_codes: of the encoder that its seed drew.
+        neighbors: for each query the places of the images of the nearest codes.
+        found: for each searched copy the place of the image of the nearest code.
         moved: of the last layer by training; None for a model that does not say which its last layer is.
         two_color_index: first principal share of the pixels of `reconstructions`, `originals` and `untrained`.
         wheel: a color wheel in, a color wheel out.
@@ -105,21 +133,19 @@ class Study:
         line: what it returns between the codes of two images.
     """
 
-    module: LitAutoencoder
+    variant: VariantResult
     view: LinearView | None
     exhibits: Exhibits
     reconstructions: Tensor
     codes: CodeStudy
     untrained_codes: CodeStudy
+    neighbors: list[list[int]]
+    found: list[int]
     moved: Moved | None
     two_color_index: dict[str, float]
     wheel: Wheel
     noise: Tensor
     line: Tensor
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images on the module's device."""
-        return self.module.encode(images.to(self.module.device))
 
 
 def study_sweep(sweep: SweepResult, say: Callable[[str], None]) -> dict[str, Study]:
@@ -132,41 +158,45 @@ def study_sweep(sweep: SweepResult, say: Callable[[str], None]) -> dict[str, Stu
     Returns:
         By the variant's name.
     """
-    shared = _Shared()
+    shared = Shared()
     with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = pool.map(lambda variant: _try(variant, shared), sweep.done)
+        found = list(pool.map(lambda variant: _try(variant, shared), sweep.done))
     studies = {}
     for variant, study in zip(sweep.done, found, strict=True):
-        if isinstance(study, Study):
-            studies[variant.name] = study
-            _write(variant, study)
-        else:
+        if isinstance(study, str):
             say(f"{variant.name} is not studied: {study}")
+            continue
+        studies[variant.name] = study
+        try:
+            _write(variant, study)
+        except OSError as error:
+            say(f"the numbers of {variant.name} cannot be kept: {error.strerror or error}")
     return studies
 
 
-class _Shared:
-    """What variants have in common: images of one data set, untrained encoders of one seed."""
+def gather_exhibits(images: Images) -> Exhibits:
+    """Choose what variants are shown of their data set, evenly spaced, and recolor it.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._made: dict[str, Any] = {}
+    Raises:
+        ValueError: if there are too few images to compare any.
+    """
+    if min(len(images.val), len(images.train)) < 2:
+        raise ValueError("it takes two images to validate on, and two to train on")
+    val, train = (
+        part[evenly(len(part), most)].float() / 255
+        for part, most in ((images.val, MAX_STUDIED), (images.train, MAX_FITTED))
+    )
+    fixed = HeldImages(images, batch_size=1, flip=False).fixed_images(NUM_FIXED_IMAGES)
+    noise = torch.rand(NUM_NOISE, *val.shape[1:], generator=torch.Generator().manual_seed(0))
+    changed = change_all(val[evenly(len(val), MAX_CHANGED)])
+    return Exhibits(val, train, fixed, recolorings(val), changed, noise)
 
-    def get(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what was made of that name, or make it; whoever asks meanwhile waits."""
-        with self._lock:
-            if key not in self._made:
-                self._made[key] = make()
-            return self._made[key]
 
-
-def _try(variant: VariantResult, shared: _Shared) -> Study | str:
+def _try(variant: VariantResult, shared: Shared) -> Study | str:
     """Study a variant, or say why that cannot be done."""
-    config = variant.config
+    data = variant.config.get("data", {})
     try:
-        exhibits = shared.get(
-            repr(config["data"]), lambda: gather_exhibits(build(config["data"]).decode(), config["seed"])
-        )
+        exhibits = shared.get(repr(data), lambda: gather_exhibits(_decode(data)))
         _check_unchanged(variant, exhibits)
         return _study(variant, exhibits, shared)
     except Exception as error:  # data that is gone, a model or loss of the user's own that is not importable here
@@ -174,50 +204,50 @@ def _try(variant: VariantResult, shared: _Shared) -> Study | str:
         return reason if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {reason}"
 
 
-def gather_exhibits(images: Images, seed: int) -> Exhibits:
-    """Choose what variants are shown of their data set, evenly spaced, and recolor it."""
-    val, train = (
-        part[evenly(len(part), most)].float() / 255
-        for part, most in ((images.val, MAX_STUDIED), (images.train, MAX_FITTED))
-    )
-    fixed = HeldImages(images, batch_size=1, flip=False).fixed_images(NUM_FIXED_IMAGES)
-    noise = torch.rand(NUM_NOISE, *val.shape[1:], generator=torch.Generator().manual_seed(seed))
-    changed = change_all(val[evenly(len(val), MAX_CHANGED)])
-    return Exhibits(val, train, fixed, recolorings(val), changed, noise)
+def _decode(data: dict[str, Any]) -> Images:
+    source = build(data)
+    if isinstance(source, Source) and not source.is_here():
+        raise ValueError("its data is not on this machine")
+    images: Images = source.decode()
+    return images
 
 
-def _study(variant: VariantResult, exhibits: Exhibits, shared: _Shared) -> Study:
-    module = variant.load().eval()
-    with RandomStream().turn():  # nobody else's random numbers change
-        initial = draw_module(variant.config).eval()
+def _study(variant: VariantResult, exhibits: Exhibits, shared: Shared) -> Study:
+    config = variant.config
+    with RandomStream().turn():  # one at a time, since modules draw their weights from a generator of all threads
+        module, initial = variant.load().eval(), draw_module(config).eval()
+    device = "cuda" if torch.cuda.is_available() and config["trainer"].get("accelerator") != "cpu" else "cpu"
     for each in (module, initial):
-        each.to("cuda" if torch.cuda.is_available() else "cpu")
-    seed = variant.config["seed"]
+        each.to(device)
 
     def study_untrained() -> tuple[CodeStudy, float]:
-        index = principal_axes(_apply(initial, exhibits.val)).two_color_index
-        return study_codes(_on_its_device(initial.encode, initial), exhibits, seed), index
+        index = principal_axes(apply(_there(initial, device), exhibits.val)).two_color_index
+        return study_codes(_there(initial.encode, device), exhibits, config["seed"]), index
 
     # Variants of one model and seed start alike, whatever their loss.
-    alike = repr([variant.config[part] for part in ("model", "seed", "data")])
+    alike = repr([config[part] for part in ("model", "seed", "data")])
     untrained_codes, untrained_index = shared.get(alike, study_untrained)
-    reconstructions = _apply(module, exhibits.val)
+    encode, reconstruct = _there(module.encode, device), _there(module, device)
+    gallery = codes_of(encode, exhibits.val)
+    all_reconstructions = apply(reconstruct, exhibits.val)
     return Study(
-        module=module,
+        variant=variant,
         view=linear_view(module.loss),
         exhibits=exhibits,
-        reconstructions=reconstructions,
-        codes=study_codes(_on_its_device(module.encode, module), exhibits, seed),
+        reconstructions=all_reconstructions[evenly(len(exhibits.val), len(exhibits.kept))],
+        codes=study_codes(encode, exhibits, config["seed"]),
         untrained_codes=untrained_codes,
+        neighbors=neighbors(gallery, exhibits.queries, NUM_NEIGHBORS),
+        found=nearest(gallery, codes_of(encode, exhibits.searched)),
         moved=moved(module.autoencoder, initial.autoencoder),
         two_color_index={
-            "reconstructions": principal_axes(reconstructions).two_color_index,
+            "reconstructions": principal_axes(all_reconstructions).two_color_index,
             "originals": principal_axes(exhibits.val).two_color_index,
             "untrained": untrained_index,
         },
-        wheel=color_wheel(_on_its_device(module, module), _size(exhibits.val)),
-        noise=_apply(module, exhibits.noise),
-        line=between(_on_its_device(module.encode, module), module.autoencoder.decode, ends(exhibits.val), NUM_BETWEEN),
+        wheel=color_wheel(reconstruct, (exhibits.val.shape[-2], exhibits.val.shape[-1])),
+        noise=apply(reconstruct, exhibits.noise),
+        line=between(encode, module.autoencoder.decode, exhibits.ends, NUM_BETWEEN),
     )
 
 
@@ -239,23 +269,8 @@ def study_codes(encode: Callable[[Tensor], Tensor], exhibits: Exhibits, seed: in
     )
 
 
-def ends(images: Tensor) -> Tensor:
-    """Choose the two images between whose codes a line is drawn."""
-    return images[[0, len(images) // 2]]
-
-
-def _apply(module: nn.Module, images: Tensor) -> Tensor:
-    function = _on_its_device(module, module)
-    with torch.no_grad():
-        return torch.cat([function(batch).float().cpu() for batch in images.split(AT_ONCE)])
-
-
-def _on_its_device(function: Callable[[Tensor], Tensor], module: Any) -> Callable[[Tensor], Tensor]:
-    return lambda images: function(images.to(module.device))
-
-
-def _size(images: Tensor) -> tuple[int, int]:
-    return images.shape[-2], images.shape[-1]
+def _there(function: Callable[[Tensor], Tensor] | LitAutoencoder, device: str) -> Callable[[Tensor], Tensor]:
+    return lambda images: function(images.to(device))
 
 
 def _check_unchanged(variant: VariantResult, exhibits: Exhibits) -> None:
@@ -271,12 +286,11 @@ def _check_unchanged(variant: VariantResult, exhibits: Exhibits) -> None:
 
 def _write(variant: VariantResult, study: Study) -> None:
     """Add the numbers to the variant's `metrics.json`."""
-    numbers = {
+    variant.results["study"] = {
         "codes": asdict(study.codes),
         "untrained_codes": asdict(study.untrained_codes),
         "moved": asdict(study.moved) if study.moved else None,
         "two_color_index": study.two_color_index,
         "hue_kept": study.wheel.hue_kept,
     }
-    variant.results["study"] = numbers
     write_json(variant.folder / "metrics.json", variant.results)

@@ -8,15 +8,15 @@ from markupsafe import Markup
 from PIL import Image
 
 from losslens.lens.chance import Chance, Spread, chance
+from losslens.lens.changes import ISOLUMINANT
 from losslens.lens.last_layer import CHANNELS
-from losslens.page.render import picture
-from losslens.report.cross_table import SEEDS
+from losslens.page.render import NOTHING, picture
+from losslens.report.cross_table import name_without_seeds
 from losslens.report.results import SweepResult
 from losslens.report.study import CodeStudy, Study
 from losslens.report.study_pictures import neighbor_picture, output_picture, recall_picture, seed_picture, swap
 from losslens.report.study_plots import code_sizes
 
-NOTHING = "\N{EN DASH}"
 VARIED = {
     ("seed",): "Initialization and data order vary",
     ("order_seed",): "The data order alone varies, the initialization is the same",
@@ -61,7 +61,9 @@ def study_contents(sweep: SweepResult, studies: Mapping[str, Study]) -> tuple[di
                 },
             }
         )
+    first = next(iter(studies.values())).exhibits
     contents = {
+        "counts": {"val": len(first.val), "train": len(first.train), "kept": len(first.kept)},
         "sets": sets,
         "codes": _codes(studies),
         "sizes": [(title, Markup(svg)) for title, svg in code_sizes(sweep, studies).items()],
@@ -81,12 +83,9 @@ def by_data(studies: Mapping[str, Study]) -> list[dict[str, Study]]:
 
 def by_seeds(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, dict[str, Study]]:
     """Group studies whose variants differ in nothing but seeds, two or more each, by what they have in common."""
-    keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
     groups: dict[str, dict[str, Study]] = {}
     for name, study in studies.items():
-        values = sweep.variants[name].values
-        shared = ",".join(f"{key}={values.get(key)}" for key in keys)
-        groups.setdefault(shared, {})[name] = study
+        groups.setdefault(name_without_seeds(sweep, sweep.variants[name]), {})[name] = study
     return {name: group for name, group in groups.items() if len(group) > 1}
 
 
@@ -126,11 +125,11 @@ def _codes(studies: Mapping[str, Study]) -> dict[str, Any]:
         cells = [(float(codes.size), str(codes.size))]
         for column in columns:
             cells.append((recalls[column].at_1, f"{recalls[column].at_1:.1%}"))
-        hardest = codes.recall["euclidean"][columns[0]]
+        hardest = recalls[ISOLUMINANT]
         cells += [
             (hardest.at_5, f"{hardest.at_5:.1%}"),
             (hardest.median_rank, f"{hardest.median_rank:g}"),
-            (codes.recall["cosine"][columns[0]].at_1, f"{codes.recall['cosine'][columns[0]].at_1:.1%}"),
+            (codes.recall["cosine"][ISOLUMINANT].at_1, f"{codes.recall['cosine'][ISOLUMINANT].at_1:.1%}"),
             (codes.probe.r2, f"{codes.probe.r2:.2f}"),
             (codes.probe.shuffled, f"{codes.probe.shuffled:.2f}"),
         ]

@@ -1,70 +1,55 @@
-"""Pictures of what trained variants keep, and of what they can return."""
+"""Pictures of what trained variants keep, and of what they can return; of twenty variants at the most."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from losslens.lens.chance import spread_maps
-from losslens.lens.codes import codes_of, nearest, neighbors
+from losslens.lens.codes import neighbors
 from losslens.lens.last_layer import swap_unseen
 from losslens.lens.output_space import draw_wheel
 from losslens.report.sheet import MIN_SIDE, ROWS_ON_A_PAGE, sheet
-from losslens.report.study import NUM_BETWEEN, Exhibits, Study, ends
+from losslens.report.study import NUM_BETWEEN, NUM_NEIGHBORS, Exhibits, Study
 from losslens.training.codes import evenly
+from losslens.training.random_stream import RandomStream
 
-if TYPE_CHECKING:
-    from losslens.training.module import LitAutoencoder
-
-NUM_QUERIES = 3
-NUM_NEIGHBORS = 5
 NUM_SEED_COLUMNS = 6
 MAP_GAIN = 2.0  # of maps of standard deviations: 0.5 is white
 
 
 def neighbor_picture(studies: Mapping[str, Study]) -> Image.Image:
     """Draw some images and the five nearest by pixels, then by every variant's codes; all of one data set."""
-    exhibits = next(iter(studies.values())).exhibits
-    queries = evenly(len(exhibits.val), NUM_QUERIES)
-    rows = {"nearest by pixels": _row(exhibits, queries, exhibits.val.flatten(1))}
-    for name, study in _first(studies).items():
-        rows[name] = _row(exhibits, queries, codes_of(study.encode, exhibits.val))
-    first, *rest = rows
-    return sheet(rows[first], {name: rows[name] for name in rest}, caption=first)
+    exhibits = _exhibits(studies)
+    by_pixels = neighbors(exhibits.val.flatten(1), exhibits.queries, NUM_NEIGHBORS)
+    rows = {name: _row(exhibits, study.neighbors) for name, study in _first(studies).items()}
+    return sheet(_row(exhibits, by_pixels), rows, caption="nearest by pixels")
 
 
-def _row(exhibits: Exhibits, queries: list[int], codes: Tensor) -> Tensor:
+def _row(exhibits: Exhibits, found: list[list[int]]) -> Tensor:
     """Set each query before its neighbors, with white between."""
     white = torch.ones(1, *exhibits.val.shape[1:])
     parts = []
-    for query, found in zip(queries, neighbors(codes, queries, NUM_NEIGHBORS), strict=True):
-        parts += [exhibits.val[[query, *found]], white]
+    for query, places in zip(exhibits.queries, found, strict=True):
+        parts += [exhibits.val[[query, *places]], white]
     return torch.cat(parts[:-1])
 
 
 def recall_picture(studies: Mapping[str, Study]) -> Image.Image:
     """Draw recolored copies of two images, and below them what each variant's codes take for their original."""
-    exhibits = next(iter(studies.values())).exhibits
-    queries = evenly(len(exhibits.val), 2)
-    shown = torch.cat([torch.stack([each[query] for each in exhibits.recolored.values()]) for query in queries])
-    rows = {}
-    for name, study in _first(studies).items():
-        gallery = codes_of(study.encode, exhibits.val)
-        found = nearest(gallery, codes_of(study.encode, shown))
-        rows[name] = exhibits.val[found]
-    return sheet(shown, rows, caption="search for")
+    exhibits = _exhibits(studies)
+    rows = {name: exhibits.val[study.found] for name, study in _first(studies).items()}
+    return sheet(exhibits.searched, rows, caption="search for")
 
 
 def output_picture(studies: Mapping[str, Study]) -> Image.Image:
     """Draw what each variant returns for a color wheel, for noise, and between the codes of two images."""
-    exhibits = next(iter(studies.values())).exhibits
+    exhibits = _exhibits(studies)
     scale = max(1, -(-MIN_SIDE // exhibits.val.shape[-2]))
     shares = torch.linspace(0, 1, NUM_BETWEEN).view(-1, 1, 1, 1)
-    first, last = ends(exhibits.val)[:, None]
+    first, last = exhibits.ends[:, None]
 
     def row(wheel: Tensor, noise: Tensor, line: Tensor) -> Tensor:
         images = torch.cat([noise, line]).clamp(0, 1)
@@ -84,18 +69,15 @@ def output_picture(studies: Mapping[str, Study]) -> Image.Image:
 
 def seed_picture(studies: Mapping[str, Study]) -> Image.Image:
     """Draw reconstructions of variants of one loss, seed by seed, and maps of where they differ: seen and free part."""
-    some = next(iter(studies.values()))
-    places = evenly(len(some.exhibits.val), NUM_SEED_COLUMNS)
+    kept, view = _exhibits(studies).kept, next(iter(studies.values())).view
+    places = evenly(len(kept), NUM_SEED_COLUMNS)
     rows = {name: study.reconstructions[places] for name, study in _first(studies).items()}
     outputs = torch.stack([study.reconstructions[places] for study in studies.values()])
-    if some.view is not None:
-        for name, axes in (
-            ("seen part differs", some.view.seen_axes()),
-            ("free part differs", some.view.unseen_axes()),
-        ):
-            if len(axes):
-                rows[name] = (MAP_GAIN * spread_maps(outputs, axes)).expand(-1, 3, -1, -1)
-    return sheet(some.exhibits.val[places], rows)
+    parts = [] if view is None else [("seen differs", view.seen_axes()), ("free differs", view.unseen_axes())]
+    for name, axes in parts:
+        if len(axes):
+            rows[name] = (MAP_GAIN * spread_maps(outputs, axes)).expand(-1, 3, -1, -1)
+    return sheet(kept[places], rows)
 
 
 @dataclass(frozen=True)
@@ -104,7 +86,7 @@ class Swap:
 
     Args:
         picture: originals, both, and both after the exchange.
-        losses: on the validation images shown to all: both, and both after.
+        losses: on the images whose reconstructions are kept: both, and both after.
     """
 
     picture: Image.Image
@@ -113,25 +95,27 @@ class Swap:
 
 def swap(studies: Mapping[str, Study]) -> Swap | None:
     """Exchange the unseen part of the last layers of the first two variants; None where there is no such part."""
-    (first_name, first), (second_name, second) = list(studies.items())[:2]
-    view, exhibits = first.view, first.exhibits
-    if view is None or first.moved is None or second.moved is None or not len(view.unseen_axes()):
+    pair = dict(list(studies.items())[:2])
+    kept, view = _exhibits(studies).kept, next(iter(studies.values())).view
+    if view is None or not len(view.unseen_axes()) or any(study.moved is None for study in pair.values()):
         return None
-    swapped = {}
-    for name, own, other in ((first_name, first, second), (second_name, second, first)):
-        module = copy.deepcopy(own.module)
-        swap_unseen(module.autoencoder, other.module.autoencoder, view)
-        swapped[f"{name}, swapped"] = module
-    modules: dict[str, LitAutoencoder] = {first_name: first.module, second_name: second.module, **swapped}
-    places = evenly(len(exhibits.val), NUM_SEED_COLUMNS)
+    with RandomStream().turn():  # modules draw weights before they load theirs
+        own, other = ([study.variant.load().eval() for study in pair.values()] for _ in range(2))
+    for module, donor in zip(other, reversed(own), strict=True):
+        swap_unseen(module.autoencoder, donor.autoencoder, view)
+    modules = dict(zip([*pair, *(f"{name}, swapped" for name in pair)], [*own, *other], strict=True))
+    places = evenly(len(kept), NUM_SEED_COLUMNS)
     rows, losses = {}, {}
     with torch.no_grad():
         for name, module in modules.items():
-            images = exhibits.val.to(module.device)
-            outputs = module(images)
-            losses[name] = float(module.loss(outputs, images))
-            rows[name] = outputs[places].cpu()
-    return Swap(sheet(exhibits.val[places], rows), losses)
+            outputs = module(kept)
+            losses[name] = float(module.loss(outputs, kept))
+            rows[name] = outputs[places]
+    return Swap(sheet(kept[places], rows), losses)
+
+
+def _exhibits(studies: Mapping[str, Study]) -> Exhibits:
+    return next(iter(studies.values())).exhibits
 
 
 def _first(studies: Mapping[str, Study]) -> dict[str, Study]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from losslens.lens.changes import ISOLUMINANT
 from losslens.page.svg import COLORS, INK, STYLE, to_svg
 from losslens.report.results import SweepResult
 from losslens.report.study import CodeStudy, Study
-from losslens.report.study_words import ISOLUMINANT
 
 SIZES: dict[str, Callable[[CodeStudy], float]] = {
     "R² of mean chroma": lambda codes: codes.probe.r2,
@@ -19,9 +19,11 @@ SIZES: dict[str, Callable[[CodeStudy], float]] = {
 def code_sizes(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, str]:
     """Draw what codes keep of color over their size, a line a loss, dashed for untrained encoders; charts by titles.
 
-    Several variants of one loss and size, such as seeds, are averaged. Empty if all codes have one size.
+    Several variants of one loss and size, such as seeds, are averaged. Empty if all codes have one size, or if not all
+    variants were shown the same images.
     """
-    if len({study.codes.size for study in studies.values()}) < 2:
+    sizes = {study.codes.size for study in studies.values()}
+    if len(sizes) < 2 or len({id(study.exhibits) for study in studies.values()}) > 1:
         return {}
     losses = dict.fromkeys(sweep.variants[name].own_loss for name in studies)
     charts = {}

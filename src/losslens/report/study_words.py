@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from losslens.lens.changes import ISOLUMINANT
 from losslens.lens.last_layer import CHANNELS, Moved
 from losslens.report.study import Study
 
-ISOLUMINANT = "isoluminant recoloring"
 HARDLY = 0.01  # share of its initial size by which color differences of a layer moved, up to which they hardly did
 HUES_KEPT, HUES_LOST = 0.9, 0.5  # mean resultant length
 
@@ -21,7 +21,7 @@ def describe_study(study: Study, seed: object) -> list[str]:
         f"the untrained encoder {untrained.probe.r2:.2f}, with shuffled labels {own.probe.shuffled + 0.0:.2f}.",
     ]
     if study.moved:
-        sentences.append(_moved(study.moved, seed))
+        sentences.append(_moved(study, study.moved, seed))
     index = study.two_color_index
     sentences.append(
         f"Of the variance of its colors {index['reconstructions']:.1%} lies along one line through RGB; of the "
@@ -35,7 +35,7 @@ def describe_study(study: Study, seed: object) -> list[str]:
     return sentences
 
 
-def _moved(moved: Moved, seed: object) -> str:
+def _moved(study: Study, moved: Moved, seed: object) -> str:
     frozen = moved.frozen
     if frozen:
         others = [f"{name} by {moved.channels[name]:.0%} of their size" for name in CHANNELS if name not in frozen]
@@ -50,10 +50,15 @@ def _moved(moved: Moved, seed: object) -> str:
             f"Training moved the rows of the last layer ({channels} of their size), but hardly what they differ in: "
             f"their color differences moved by {moved.chroma:.1g} of theirs. The tint is the one that seed {seed} drew."
         )
-    return (
+    sentence = (
         f"Training moved the rows of the last layer ({channels} of their size) and their color differences by "
-        f"{moved.chroma:.0%}: the colors are learned."
+        f"{moved.chroma:.0%}"
     )
+    if study.view is None:
+        return f"{sentence}."
+    if len(study.view.unseen_axes()):
+        return f"{sentence}: the optimizer moved colors that the loss does not ask for."
+    return f"{sentence}: the colors are learned."
 
 
 def _and(names: Sequence[str]) -> str:

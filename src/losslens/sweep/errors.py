@@ -11,9 +11,23 @@ from omegaconf import MissingMandatoryValue
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
+class SweepInterrupted(Exception):
+    """A sweep stopped as it was asked to, and can go on.
+
+    Args:
+        reason: in words.
+        command: that goes on with it.
+        exit_code: of the program.
+    """
+
+    def __init__(self, reason: str, command: str, exit_code: int) -> None:
+        super().__init__(f"interrupted: {reason}; go on with: {command}")
+        self.exit_code = exit_code
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with one line and exit code 1 on any error inside, 130 if it is interrupted."""
+    """End the program with one line and exit code 1 on any error inside, 128 and the signal's number if interrupted."""
     # So Hydra raises its own errors, of composing configurations for instance, instead of printing several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -21,6 +35,9 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except SweepInterrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     except Exception as error:
         if TRACEBACK_WANTED:
             traceback.print_exc()

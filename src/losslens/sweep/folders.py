@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from losslens.files import write_json
-from losslens.sweep.names import folder_name, job_values
+from losslens.sweep.names import folder_name, job_values, safe_name
 
 PACKAGES = (
     "losslens",
@@ -30,8 +30,14 @@ PACKAGES = (
 
 
 def register_resolvers() -> None:
-    """Give configurations `${claim:PATH}`, a new folder, and the names `${variant_name:}` and `${lens_name:}`."""
+    """Give configurations what they need for folders.
+
+    `${claim:PATH}` is a new folder, `${own_folder:RESUMED,PATH}` one that is resumed or else a new one,
+    `${sweep_folder:NAME,PATH}` that of a name or else a new one; `${variant_name:}` and `${lens_name:}` are names.
+    """
     OmegaConf.register_new_resolver("claim", lambda path: str(claim(Path(path))), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("own_folder", _own_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("variant_name", _variant_name, replace=True)
     OmegaConf.register_new_resolver("lens_name", _lens_name, replace=True)
 
@@ -107,6 +113,18 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
+
+
+def _own_folder(resumed: str | None, path: str) -> str:
+    if resumed is None:
+        return str(claim(Path(path)))
+    if not Path(resumed).is_dir():  # else Hydra would make it
+        raise ValueError(f"{resumed} is no folder: give that of a sweep or of a run with resume=FOLDER")
+    return str(resumed)
+
+
+def _sweep_folder(name: str | None, path: str) -> str:
+    return str(claim(Path(path))) if name is None else str(Path(path).parent / safe_name(str(name)))
 
 
 def _variant_name() -> str:

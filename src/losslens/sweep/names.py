@@ -41,7 +41,11 @@ def job_values(overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str
 
 def folder_name(values: Mapping[str, Any]) -> str:
     """Write values as a folder name, for instance `loss=luma,seed=1`; shortened with a hash if it would be too long."""
-    name = ",".join(f"{key}={value}" for key, value in values.items())
+    return safe_name(",".join(f"{key}={value}" for key, value in values.items()))
+
+
+def safe_name(name: str) -> str:
+    """Make a name that stays in its folder and that every file system takes; shortened with a hash if too long."""
     safe = re.sub(r"[^\w=,.+-]+", "-", name, flags=re.ASCII).strip("-.")
     if len(safe) > MAX_LENGTH:
         safe = f"{safe[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

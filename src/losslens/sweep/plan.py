@@ -1,6 +1,7 @@
 """From the jobs of a sweep to variants, and from variants to the arrays that train one after another."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
         variants.append(
             Variant(name, {str(k): v for k, v in resolved.items()}, folder if single else folder / name, hparams)
         )
-    return variants
+    threads = {
+        variant.name: share_cores(len(group), group[0].config["array"]["threads"])[1]
+        for group in group_variants(variants)
+        for variant in group
+    }
+    return [replace(variant, threads=threads[variant.name]) for variant in variants]
 
 
 def distinct_losses(variants: Sequence[Variant]) -> dict[str, Mapping[str, Any]]:
@@ -51,7 +57,8 @@ def group_variants(variants: Sequence[Variant]) -> list[list[Variant]]:
     """Bring together, in their order, the variants that can train in one array."""
     groups: dict[str, list[Variant]] = {}
     for variant in variants:
-        groups.setdefault(repr([variant.config[part] for part in SHARED]), []).append(variant)
+        shared = repr([*(variant.config[part] for part in SHARED), variant.threads])
+        groups.setdefault(shared, []).append(variant)
     return list(groups.values())
 
 
@@ -73,6 +80,11 @@ def share_cores(num_variants: int, threads: int | str) -> tuple[int, int]:
         threads = cores // min(num_variants, cores)
     threads = _positive(threads, "array.threads")
     return min(num_variants, max(1, cores // threads)), threads
+
+
+def workers(variants: Sequence[Variant]) -> int:
+    """Return how many of these variants compute at once, each with its number of threads."""
+    return min(len(variants), max(1, torch.get_num_threads() // variants[0].threads))
 
 
 def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: int) -> list[list[Variant]]:

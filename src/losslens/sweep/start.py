@@ -18,17 +18,28 @@ from losslens.sweep.names import job_values
 Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 
 
-def start_run(config: DictConfig) -> dict[str, float]:
-    """Train one variant, a sweep of one, in Hydra's run folder; returns its metrics."""
+def start_run(config: DictConfig) -> None:
+    """Train one variant, a sweep of one, in Hydra's run folder, or go on with what `resume` names."""
     hydra = HydraConfig.get()
-    job = (config, list(hydra.overrides.task), hydra.runtime.choices)
+    folder = Path(hydra.runtime.output_dir)
+    if config.sweep is not None:
+        raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
     with fast_imports():
-        from losslens.sweep.run import run_sweep
-    return run_sweep([job], Path(hydra.runtime.output_dir), single=True)[0]
+        from losslens.sweep.run import resume_sweep, run_sweep
+    if config.resume is not None:
+        resume_sweep(folder, config)
+    else:
+        run_sweep([(config, list(hydra.overrides.task), hydra.runtime.choices)], folder, single=True)
 
 
 def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
-    """Train the variants of a sweep in its folder; returns their metrics."""
+    """Train the variants of a sweep in its folder; returns their metrics.
+
+    Raises:
+        ValueError: if `resume` is given, too.
+    """
+    if jobs[0][0].resume is not None:
+        raise ValueError("resume=FOLDER knows its variants: it goes without -m")
     with fast_imports():
         from losslens.sweep.run import run_sweep
     return run_sweep(jobs, folder)
@@ -39,12 +50,12 @@ def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
 
     Args:
         arguments: `key=value`.
-        keys: whose values are paths, or lists of paths in brackets. What holds quotes already stays as it is.
+        keys: whose values are paths, or lists of paths in brackets. What is quoted already stays as it is.
     """
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if key in keys and equals and value and not set(value) & set("\"'"):
+        if key in keys and equals and value and not value.strip("[").startswith(('"', "'")):
             listed = value.startswith("[") and value.endswith("]")
             paths = [_quote(path) for path in (_split_paths(value[1:-1]) if listed else [value])]
             argument = f"{key}=[{','.join(paths)}]" if listed else f"{key}={paths[0]}"
@@ -53,7 +64,9 @@ def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def _quote(path: str) -> str:
-    return "'" + path.strip().replace("\\", "\\\\") + "'"
+    path = path.strip().replace("'", "\\'")
+    ending = len(path) - len(path.rstrip("\\"))  # backslashes are themselves to Hydra, but before a quote
+    return f"'{path}{ending * chr(92)}'"
 
 
 def _split_paths(text: str) -> list[str]:

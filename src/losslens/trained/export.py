@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from losslens.files import write, write_text
 from losslens.report.results import VariantResult
 from losslens.trained.card import model_card
-from losslens.trained.load import load_variant, result_of
+from losslens.trained.load import find_variant
 from losslens.training.module import LitAutoencoder
 
 TOLERANCE = 1e-4  # of reconstructions that come back
@@ -26,7 +26,7 @@ NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "saf
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
 
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # from images to reconstructions and codes
 
 
 class Exported(nn.Module):
@@ -50,14 +50,14 @@ class Check:
     """How an export was run back.
 
     Args:
-        difference: largest of any reconstruction.
+        difference: largest of any reconstruction or code.
         sizes: of the images, in words.
-        count: of sizes.
+        code: shape of the codes of the first of them.
     """
 
     difference: float
     sizes: str
-    count: int
+    code: tuple[int, ...]
 
 
 def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
@@ -80,25 +80,51 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
     missing = [name for name in NEEDS[wanted] if not _is_there(name)]
     if missing:
         raise ValueError(f"format={wanted} needs {', '.join(missing)}: pip install 'losslens[export]'")
-    module, result = load_variant(path), result_of(path)
-    file = folder / f"{result.name}{ENDINGS[wanted]}"
-    size = _own_size(result)
+    name, found = find_variant(path)
+    module = found.load()
+    own = _own_size(found.result)
+    file = folder / f"{name}{ENDINGS[wanted]}"
     checks: list[Check] = []
 
     def save(aside: Path) -> None:
-        run, any_size = SAVE[wanted](module, aside, size)
-        checks.append(_check(module, run, CHECKED if any_size else ((1, *size),)))
+        run, any_size = SAVE[wanted](module, aside, own)
+        checks.append(_check(module, run, [*_taken(module), (1, *own)] if any_size else [(1, *own)]))
 
     with _quiet():
         write(file, save)
     (check,) = checks
-    card = folder / f"{result.name}.md"
-    write_text(card, model_card(module, result, file.name, check.sizes, check.difference))
-    sizes = "any number and size of images" if check.count > 1 else f"images of {check.sizes} only"
-    return [
-        f"{file}: takes {sizes}; run back on {check.sizes}, reconstructions differ by {check.difference:.1e} at most",
-        str(card),
-    ]
+    use = _use(file.name, wanted, check)
+    card = folder / f"{name}.md"
+    write_text(card, model_card(name, module, found.result, use))
+    checked = f"run back on images of {check.sizes}, it differs by {check.difference:.1e} at most"
+    return [f"{file}: {checked}", str(card)]
+
+
+def _use(file: str, wanted: str, check: Check) -> str:
+    """Say what a file takes and gives, and how that was checked."""
+    ways = {"safetensors": "weights alone; the settings of the model are in its metadata, under `losslens`"}
+    program = (
+        "takes images, float32 `(N, 3, H, W)`, gamma-encoded RGB in [0, 1], and gives `reconstructions` of that shape, "
+        f"not clamped, and `codes`, {check.code} for the first of the images below"
+    )
+    return (
+        f"`{file}`: {ways.get(wanted, program)}. It was run back on images of {check.sizes}: what it gives differs "
+        f"from what the checkpoint gives by {check.difference:.1e} at most. If only one size is named, it takes no "
+        "other."
+    )
+
+
+def _taken(module: LitAutoencoder) -> list[tuple[int, int, int]]:
+    """Return those of the sizes to check with that a module takes."""
+    taken = []
+    for number, height, width in CHECKED:
+        try:
+            with torch.no_grad():
+                module(torch.zeros(1, 3, height, width))
+        except (ValueError, RuntimeError):
+            continue
+        taken.append((number, height, width))
+    return taken
 
 
 def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, int]]) -> Check:
@@ -108,15 +134,20 @@ def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, in
         ValueError: if they differ.
     """
     generator = torch.Generator().manual_seed(0)
-    differences = []
+    differences, codes = [], []
     for number, height, width in shapes:
         images = torch.rand(number, 3, height, width, generator=generator)
         with torch.no_grad():
-            differences.append(float((run(images) - module(images)).abs().max()))
-    worst = max(differences)
-    if not worst <= TOLERANCE:
-        raise ValueError(f"the export was dropped: its reconstructions differ by {worst:.1e}, more than {TOLERANCE}")
-    return Check(worst, ", ".join(f"{number}x3x{height}x{width}" for number, height, width in shapes), len(shapes))
+            expected = module(images), module.encode(images)
+            given = run(images)
+        codes.append(tuple(expected[1].shape))
+        differences += [float((mine - its).abs().max()) for mine, its in zip(expected, given, strict=True)]
+    if not all(difference <= TOLERANCE for difference in differences):
+        raise ValueError(
+            f"the export was dropped: what it gives differs by {max(differences):.1e}, more than {TOLERANCE}"
+        )
+    sizes = ", ".join(f"{number}x3x{height}x{width}" for number, height, width in shapes)
+    return Check(max(differences), sizes, codes[0])
 
 
 def _save_onnx(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
@@ -137,7 +168,12 @@ def _save_onnx(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tup
 
     any_size = _export(export, {0: "batch", 2: "height", 3: "width"}, size, module)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(OUTPUTS[:1], {INPUTS[0]: images.numpy()})[0]), any_size
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        reconstructions, codes = session.run(OUTPUTS, {INPUTS[0]: images.numpy()})
+        return torch.from_numpy(reconstructions), torch.from_numpy(codes)
+
+    return run, any_size
 
 
 def _save_torch_export(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
@@ -150,7 +186,7 @@ def _save_torch_export(module: LitAutoencoder, path: Path, size: tuple[int, int]
     any_size = _export(export, {0: dynamic, 2: dynamic, 3: dynamic}, size, module)
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()
-    return lambda images: loaded(images)[0], any_size
+    return loaded, any_size
 
 
 def _save_safetensors(module: LitAutoencoder, path: Path, size: tuple[int, int]) -> tuple[Run, bool]:
@@ -161,7 +197,7 @@ def _save_safetensors(module: LitAutoencoder, path: Path, size: tuple[int, int])
     save_file(weights, path, metadata={"losslens": settings})
     again = LitAutoencoder(**json.loads(settings)).eval()
     again.load_state_dict(load_file(path))
-    return again, True
+    return lambda images: (again(images), again.encode(images)), True
 
 
 SAVE = {"onnx": _save_onnx, "torch_export": _save_torch_export, "safetensors": _save_safetensors}
@@ -191,9 +227,9 @@ def _export(
     return False
 
 
-def _own_size(result: VariantResult) -> tuple[int, int]:
+def _own_size(result: VariantResult | None) -> tuple[int, int]:
     """Height and width of the images that it was trained on, as far as they are known."""
-    originals = result.originals
+    originals = None if result is None else result.originals
     return CHECKED[0][1:] if originals is None else (originals.shape[-2], originals.shape[-1])
 
 

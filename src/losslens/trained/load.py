@@ -1,12 +1,43 @@
-"""From a path to a trained variant."""
+"""From a path to trained variants."""
 
+import glob
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
-from losslens.report.results import SWEEP_FILE, VariantResult, load_sweep
+from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
 from losslens.training.module import LitAutoencoder
 
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+@dataclass(frozen=True)
+class Found:
+    """A trained variant on disk.
+
+    Args:
+        checkpoint: its file.
+        result: what else it left; None for a checkpoint that stands alone.
+    """
+
+    checkpoint: Path
+    result: VariantResult | None
+
+    def load(self) -> LitAutoencoder:
+        """Load it: on the CPU, in evaluation mode. Nothing in the file is executed.
+
+        Raises:
+            ValueError: if the file is no checkpoint of weights and settings.
+        """
+        file = self.checkpoint
+        try:
+            module: LitAutoencoder = LitAutoencoder.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ValueError(
+                f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"
+            ) from error
+        except Exception as error:  # a damaged file makes torch raise whatever it likes
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{file} cannot be loaded as a checkpoint ({reason})") from error
+        return module.eval()
 
 
 def load_variant(path: Path | str) -> LitAutoencoder:
@@ -21,64 +52,60 @@ def load_variant(path: Path | str) -> LitAutoencoder:
     Raises:
         ValueError: if there is none, or it cannot be loaded.
     """
-    path = Path(path).expanduser()
-    if path.is_dir() and not (path / CHECKPOINT).is_file():
-        found = find_variants([path])
-        if len(found) > 1:
-            raise ValueError(
-                f"{path} holds several variants: give the folder of one, such as {path / next(iter(found))}"
-            )
-        (path,) = found.values()
-    file = path / CHECKPOINT if path.is_dir() else path
-    try:
-        module: LitAutoencoder = LitAutoencoder.load_from_checkpoint(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"
-        ) from error
-    except Exception as error:  # a damaged file makes torch raise whatever it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{file} cannot be loaded as a checkpoint ({reason})") from error
-    return module.eval()
+    return find_variant(path)[1].load()
 
 
-def find_variants(paths: list[Path]) -> dict[str, Path]:
-    """Find trained variants: in folders of variants, of single runs and of sweeps, or checkpoint files themselves.
+def find_variant(path: Path | str) -> tuple[str, Found]:
+    """Find the one trained variant of a path; returns its name, too.
+
+    Raises:
+        ValueError: if there is none, or several.
+    """
+    found = find_variants([path])
+    if len(found) > 1:
+        some = next(iter(found.values())).checkpoint.parent.parent
+        raise ValueError(f"{path} holds several variants: give the folder of one, such as {some}")
+    (only,) = found.items()
+    return only
+
+
+def find_variants(paths: list[Path | str]) -> dict[str, Found]:
+    """Find trained variants: folders of variants, single runs and sweeps, checkpoint files, or patterns of these.
+
+    Of a sweep, those that are done.
 
     Returns:
-        Their folders, or checkpoint files, by unique names.
+        By unique names.
 
     Raises:
         ValueError: if a path holds none.
     """
-    found: dict[str, Path] = {}
-    for path in paths:
-        inside = _variants_in(path)
+    found: dict[str, Found] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        places = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path)))]
+        inside = [each for place in places for each in _variants_in(place)]
         if not inside:
             raise ValueError(
-                f"{path} holds no trained variant: give the folder of a variant or of a sweep, or a checkpoint file"
+                f"{given} holds no trained variant: give the folder of a variant or of a sweep, or a checkpoint file"
             )
-        for name, place in inside.items():
+        for name, each in inside:
             shown, number = name, 2
             while shown in found:
                 shown, number = f"{name}-{number}", number + 1
-            found[shown] = place
+            found[shown] = each
     return found
 
 
-def result_of(path: Path) -> VariantResult:
-    """Return what else a variant left: of its folder, or of the folder whose checkpoint a file is."""
-    folder = path if path.is_dir() else path.resolve().parent.parent
-    return VariantResult(folder.resolve().name, folder, {}, "")
-
-
-def _variants_in(path: Path) -> dict[str, Path]:
+def _variants_in(path: Path) -> list[tuple[str, Found]]:
     if path.is_file():
-        folder = path.resolve().parent
-        return {folder.parent.name if folder.name == CHECKPOINT.parent.name else path.stem: path}
+        folder = path.resolve().parent.parent
+        if path.resolve().parent.name == CHECKPOINT.parent.name and (folder / "config.yaml").is_file():
+            return [(folder.name, Found(path, VariantResult(folder.name, folder, {}, "")))]
+        return [(path.stem, Found(path, None))]
     if (path / CHECKPOINT).is_file():
-        return {path.resolve().name: path}
+        name = path.resolve().name
+        return [(name, Found(path / CHECKPOINT, VariantResult(name, path, {}, "")))]
     if (path / SWEEP_FILE).is_file():
-        variants = load_sweep(path).variants.values()
-        return {each.name: each.folder for each in variants if (each.folder / CHECKPOINT).is_file()}
-    return {}
+        return [(each.name, Found(each.folder / CHECKPOINT, each)) for each in load_sweep(path).done]
+    return []

@@ -15,9 +15,11 @@ from torch import Tensor
 from losslens.data.pictures import as_images
 from losslens.files import write
 from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
-from losslens.trained.load import find_variants, load_variant
+from losslens.trained.load import find_variants
 from losslens.training.module import LitAutoencoder
 
+SHEET = "sheet"
+RESAMPLING = Image.Resampling.LANCZOS
 MAX_COLUMNS = 9  # of the sheet
 THUMBNAIL = 192  # pixels of a side
 MAX_BESIDE = 4  # pictures in a row
@@ -44,24 +46,24 @@ def reconstruct_files(
     Raises:
         ValueError: if there is no variant or no picture; at the end, if a picture could not be reconstructed.
     """
-    modules = {name: load_variant(place) for name, place in find_variants([Path(each) for each in variants]).items()}
+    modules = {name: found.load() for name, found in find_variants(list(variants)).items()}
     files = find_pictures(images)
     for name in modules:
         (folder / name).mkdir(exist_ok=True)
-    shown: dict[str, list[Image.Image]] = {}
+    shown: list[list[Image.Image]] = []
     failures = []
     bar = track(files.items(), "reconstructing", console=console, transient=True, disable=not sys.stdout.isatty())
     for name, file in bar:
         try:
             rows = _reconstruct(modules, name, file, folder, codes)
+            _write(folder / f"{name}.png", side_by_side(rows))
         except (ValueError, RuntimeError, MemoryError) as error:
             failures.append(_why(file, error))
             continue
-        _write(folder / f"{name}.png", side_by_side(rows))
         if len(shown) < MAX_COLUMNS:
-            shown[name] = list(rows.values())
-    if len(modules) + len(shown) > 2:
-        _write(folder / "sheet.png", _sheet(["originals", *modules], list(shown.values())))
+            shown.append([ImageOps.contain(each, (THUMBNAIL, THUMBNAIL), RESAMPLING) for each in rows.values()])
+    if shown and len(modules) + len(shown) > 2:
+        _write(folder / f"{SHEET}.png", _sheet(["originals", *modules], shown))
     console.print(f"{len(files) - len(failures)} of {len(files)} pictures in {folder}", markup=False, highlight=False)
     if failures:
         raise ValueError("; ".join(failures))
@@ -88,7 +90,7 @@ def find_pictures(paths: Sequence[str]) -> dict[str, Path]:
             raise ValueError(f"{given} leads to no picture: give files or folders with images=PATH")
         for file in files:
             name, number = file.stem, 2
-            while name.casefold() in (each.casefold() for each in found):
+            while name.casefold() in (SHEET, *(each.casefold() for each in found)):
                 name, number = f"{file.stem}-{number}", number + 1
             found[name] = file
     return found
@@ -137,8 +139,7 @@ def _save(path: Path, code: np.ndarray) -> None:
 
 def _sheet(names: list[str], columns: list[list[Image.Image]]) -> Image.Image:
     """Set small copies in a sheet: a row of originals, then one for each variant."""
-    shares = [[side / max(column[0].size) for side in column[0].size] for column in columns]
-    size = tuple(round(THUMBNAIL * max(sides)) for sides in zip(*shares, strict=True))
+    size = tuple(max(sides) for sides in zip(*(column[0].size for column in columns), strict=True))
     rows = {
         name: torch.stack([_small(column[row], (size[0], size[1])) for column in columns])
         for row, name in enumerate(names[: 1 + ROWS_ON_A_PAGE])
@@ -147,7 +148,7 @@ def _sheet(names: list[str], columns: list[list[Image.Image]]) -> Image.Image:
 
 
 def _small(picture: Image.Image, size: tuple[int, int]) -> Tensor:
-    small = ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color="white")
+    small = ImageOps.pad(picture, size, RESAMPLING, color="white")
     return torch.from_numpy(np.array(small)).movedim(-1, 0).float() / 255
 
 

@@ -1,5 +1,6 @@
 """Many variants in lockstep under one Trainer, each as if it were alone."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from losslens.data.store import Order
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
 from losslens.training.member import Member
+from losslens.training.state import Every, save_state
+from losslens.training.stop import Interrupted, Stop
 
 
 class VariantArray(L.LightningModule):
@@ -28,6 +31,8 @@ class VariantArray(L.LightningModule):
         num_threads: on the CPU, PyTorch's threads per variant.
         clip: threshold of gradient clipping, 0 for none, and whether it is meant by value or by norm.
         say: takes lines for the user.
+        every: how often the states of all members are written.
+        stop: asked for to stop; then states are written, and `Interrupted` is raised.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class VariantArray(L.LightningModule):
         num_threads: int,
         clip: tuple[float, GradClipAlgorithmType],
         say: Callable[[str], None],
+        every: Every,
+        stop: Stop,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -47,6 +54,11 @@ class VariantArray(L.LightningModule):
         self.num_threads = num_threads
         self.clip = clip
         self.say = say
+        self.every = every
+        self.stop = stop
+        self.first_step = members[0].first_step  # all of an array go on from the same one
+        self._saved_step = self.first_step
+        self._saved_time = time.monotonic()
 
     def setup(self, stage: str) -> None:
         """Give every member its trainer."""
@@ -79,26 +91,34 @@ class VariantArray(L.LightningModule):
         num_steps = batch.indices.shape[1]
         if self.trainer.max_steps != -1:
             num_steps = min(num_steps, self.trainer.max_steps - self.trainer.global_step)
-        order = Order(batch.indices[:, :num_steps], batch.mirror[:, :num_steps])
+        # The steps of this epoch before the one that it goes on from are passed over.
+        passed = min(num_steps, max(0, self.first_step - self.trainer.global_step))
+        order = Order(batch.indices[:, passed:num_steps], batch.mirror[:, passed:num_steps])
         images: Tensor = self.trainer.datamodule.images.train  # type: ignore[attr-defined]
-        with _no_autocast_cache():
-            self.engine.run(self.members, order, images)
+        if passed < num_steps:
+            with _no_autocast_cache():
+                self.engine.run(self.members, order, images, self.stop)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for _ in range(num_steps):  # what makes the Trainer's global_step
             progress.increment_ready()
             progress.increment_completed()
         self._let_go()
+        if passed < num_steps:
+            self._save_if_due(closed=False)
 
     def on_train_epoch_end(self) -> None:
         """Call the hook of all members that train."""
         self._hook("on_train_epoch_end", training=True)
         self._let_go(epochs_done=self.trainer.current_epoch + 1)
+        self._save_if_due(closed=True)
 
     def on_validation_start(self) -> None:
         """Choose whom to validate: who has learned since the last time."""
         if self.trainer.state.fn == "validate":
             self._start_engine()
-        self.validated = [each for each in self.members if each.failure is None and each.validated_step != each.step]
+        step = self.trainer.global_step if self.trainer.state.fn == "fit" else self.first_step
+        ready = [each for each in self.members if each.failure is None and step >= self.first_step]
+        self.validated = [each for each in ready if each.validated_step != each.step]
         self._each(Member.begin_validation, self.validated)
         self._validation_hook("on_validation_start")
 
@@ -118,6 +138,9 @@ class VariantArray(L.LightningModule):
 
         with _no_autocast_cache():
             self.engine.each([member for member in self.validated if member.failure is None], validate)
+        if self.stop:
+            self._save(closed=False)
+            raise Interrupted
 
     def on_validation_epoch_end(self) -> None:
         """Bring the metrics together."""
@@ -151,6 +174,22 @@ class VariantArray(L.LightningModule):
     def teardown(self, stage: str) -> None:
         """Call the hook of all members."""
         self._hook("teardown", stage)
+
+    def _save_if_due(self, *, closed: bool) -> None:
+        """Write states if it is time; if training is to stop, write them and raise `Interrupted`."""
+        steps = max(member.step for member in self.members) - self._saved_step
+        if self.stop or time.monotonic() - self._saved_time >= self.every.seconds or steps >= self.every.steps:
+            self._save(closed=closed)
+        if self.stop:
+            raise Interrupted
+
+    def _save(self, *, closed: bool) -> None:
+        now = time.monotonic()
+        for member in self.members:
+            if member.failure is None:
+                member.seconds += now - self._saved_time
+                save_state(member, closed=closed)
+        self._saved_step, self._saved_time = max(member.step for member in self.members), now
 
     def _start_engine(self) -> None:
         device = self.trainer.strategy.root_device

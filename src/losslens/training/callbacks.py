@@ -3,7 +3,7 @@
 import csv
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import lightning as L
 
 from losslens.files import write, write_text
 from losslens.training.array import VariantArray
+from losslens.training.member import Member
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
+
+Report = Callable[[float, Callable[[], Mapping[str, Mapping[str, float | None]]]], None]
 
 
 class MetricsTable(L.Callback):
@@ -39,6 +42,17 @@ class MetricsTable(L.Callback):
         self._last = row
         write_text(self.folder / "metrics.csv", self._text.getvalue())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the table so far."""
+        return {"columns": self._columns, "last": self._last, "text": self._text.getvalue()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on below the rows of `state_dict`."""
+        self._columns, self._last = list(state_dict["columns"]), dict(state_dict["last"])
+        self._text = io.StringIO()
+        self._text.write(state_dict["text"])
+        self._writer = csv.DictWriter(self._text, self._columns, lineterminator="\n")
+
     @property
     def final(self) -> dict[str, float]:
         """Metrics of the last validation, by name without `val/`."""
@@ -53,6 +67,14 @@ class Checkpoints(L.Callback):
         self.folder = folder / "checkpoints"
         self.best = float("inf")
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the lowest loss so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the lowest loss of `state_dict`."""
+        self.best = state_dict["best"]
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write one or both."""
         self.folder.mkdir(exist_ok=True)
@@ -65,9 +87,14 @@ class Checkpoints(L.Callback):
 
 
 class StepReport(L.Callback):
-    """Tell how far an array is: calls `report(share of the steps that is done)` after every chunk of steps."""
+    """Tell how far an array is after every chunk of steps.
 
-    def __init__(self, report: Callable[[float], None]) -> None:
+    Args:
+        report: takes the share of the steps that is done, and a function that returns for each variant its `step`, the
+            number of `steps` and its last `loss`.
+    """
+
+    def __init__(self, report: Report) -> None:
         self.report = report
 
     def on_train_batch_end(
@@ -75,4 +102,16 @@ class StepReport(L.Callback):
     ) -> None:
         """Report the share."""
         assert isinstance(pl_module, VariantArray)
-        self.report(trainer.global_step / pl_module.members[0].trainer.estimated_stepping_batches)
+        steps, members = pl_module.members[0].trainer.estimated_stepping_batches, pl_module.members
+
+        def progress() -> dict[str, dict[str, float | None]]:
+            return {
+                member.name: {"step": member.step, "steps": steps, "loss": _last_loss(member)} for member in members
+            }
+
+        self.report(trainer.global_step / steps, progress)
+
+
+def _last_loss(member: Member) -> float | None:
+    loss = member.metrics.get("train/loss")
+    return None if loss is None else float(loss)

@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from losslens.data.store import Order, gather
 from losslens.training.member import Member, OutOfMemory
+from losslens.training.stop import Stop
 
 
 class ThreadEngine:
@@ -28,11 +30,22 @@ class ThreadEngine:
         self.say = say
         self._pool = ThreadPoolExecutor(num_workers, "array", self._start_worker)
 
-    def run(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
-        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains."""
+    def run(self, members: Sequence[Member], order: Order, images: Tensor, stop: Stop) -> None:
+        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains.
+
+        Asked to stop, it ends as soon as all have taken the same number of steps.
+        """
         num_steps = order.indices.shape[1]
         rows = {member: row for row, member in enumerate(members)}
         first = {member: member.step for member in members}
+        lock, limits = Lock(), [num_steps]
+
+        def limit() -> int:
+            """How many steps all take: one more than the furthest, for another worker may be in the midst of it."""
+            with lock:
+                if stop and len(limits) == 1:
+                    limits.append(min(num_steps, 1 + max(member.step - first[member] for member in members)))
+                return limits[-1]
 
         def step(member: Member) -> bool:
             position = member.step - first[member]
@@ -40,7 +53,7 @@ class ThreadEngine:
             member.train(gather(images, order.indices[row, position], order.mirror[row, position]), look=True)
             if member.step % member.trainer.log_every_n_steps == 0:
                 member.write_log(member.logged, member.step)
-            return member.step - first[member] < num_steps and not member.may_stop()
+            return member.step - first[member] < limit() and not member.may_stop()
 
         self.each([member for member in members if member.active], step)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from losslens.data.store import Order, gather
 from losslens.training.buffers import Buffers
 from losslens.training.member import Member, OutOfMemory
+from losslens.training.stop import Stop
 
 WARM_UP_STEPS = 3  # taken one by one: libraries choose their kernels, optimizers make their state
 
@@ -38,15 +39,18 @@ class GraphEngine:
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.close()
 
-    def run(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
-        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains."""
+    def run(self, members: Sequence[Member], order: Order, images: Tensor, stop: Stop) -> None:
+        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains.
+
+        A chunk of replays is short: it is taken to its end even if asked to stop.
+        """
         end = order.indices.shape[1]
         rows = {member: row for row, member in enumerate(members) if member.active}
         first = 0
         for member, row in rows.items():
             self._settings.setdefault(member, _fixed_settings(member))
             if self._may_capture(member, images):
-                first = min(end, max(0, WARM_UP_STEPS - member.step))
+                first = min(end, max(0, WARM_UP_STEPS - (member.step - member.first_step)))
                 self._take_steps(member, row, order, images, 0, first)
             else:
                 self._take_steps(member, row, order, images, 0, end)

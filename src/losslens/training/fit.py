@@ -16,14 +16,16 @@ from losslens.files import write_json
 from losslens.losses import LinearView, check_loss
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.training.array import VariantArray
-from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
+from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepReport
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import LitAutoencoder, draw_module
-from losslens.training.trainer import clipping, make_trainer
+from losslens.training.state import SavedState, read_every, remove_states
+from losslens.training.stop import Stop
+from losslens.training.trainer import clipping, go_on, make_trainer
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -42,12 +44,14 @@ class Variant:
         config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`.
         folder: where it is written; it exists.
         values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
+        threads: of PyTorch on the CPU, whose number decides last digits.
     """
 
     name: str
     config: Mapping[str, Any]
     folder: Path
     values: Mapping[str, HParam]
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Part:
     table: MetricsTable
     pictures: ImageGrid
     facts: dict[str, Any]
+    seconds_before: float  # of training, in earlier processes
 
 
 def fit(
@@ -83,10 +88,12 @@ def fit(
     *,
     num_workers: int,
     num_threads: int,
-    report: Callable[[float], None],
+    report: Report,
     on_failure: Callable[[str, Exception], None],
     say: Callable[[str], None],
     losses: Mapping[str, Mapping[str, Any]] | None = None,
+    states: Mapping[str, SavedState] | None = None,
+    stop: Stop | None = None,
 ) -> dict[str, Outcome]:
     """Train variants together that share data and Trainer settings.
 
@@ -95,17 +102,21 @@ def fit(
         images: decoded.
         num_workers: on the CPU, variants that compute at once.
         num_threads: on the CPU, PyTorch's threads per variant.
-        report: called now and then with the share of the steps that is done.
+        report: called now and then with the share of the steps that is done, and what tells more of each variant.
         on_failure: called with the name of a variant and its error, when it fails.
         say: takes lines for the user.
         losses: configurations by name: every variant is measured with all of them at the end.
+        states: from which variants go on, by name, all at the same step; without one they begin.
+        stop: that training looks at.
 
     Returns:
         What came of the variants that did not fail, by name.
 
     Raises:
         ValueError: if the settings that they share are wrong.
+        Interrupted: if it was asked to stop; states are on disk.
     """
+    states, stop = states or {}, stop or Stop()
     start = time.perf_counter()
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
@@ -127,7 +138,7 @@ def fit(
     try:
         for variant in variants:
             try:
-                parts[variant.name] = _prepare(variant, originals, on_failure)
+                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name))
             except Exception as error:
                 on_failure(variant.name, error)
         members = [part.member for part in parts.values()]
@@ -135,17 +146,30 @@ def fit(
             return {}
         generators += [member.generator for member in members]
         array = VariantArray(
-            members, num_workers=num_workers, num_threads=num_threads, clip=clipping(settings), say=say
+            members,
+            num_workers=num_workers,
+            num_threads=num_threads,
+            clip=clipping(settings),
+            say=say,
+            every=read_every(variants[0].config["checkpoint"]["every"]),
+            stop=stop,
         )
-        trainer.fit(array, datamodule=data)
-        if any(member.failure is None and member.validated_step != member.step for member in members):
-            trainer.validate(array, datamodule=data, verbose=False)
+        if states:
+            go_on(trainer, data, next(iter(states.values())))
+        with stop.awaited():
+            trainer.fit(array, datamodule=data)
+            if any(member.failure is None and member.validated_step != member.step for member in members):
+                trainer.validate(array, datamodule=data, verbose=False)
         facts = {
             "epochs": trainer.current_epoch,
-            "seconds": round(time.perf_counter() - start, 3),
+            "seconds": time.perf_counter() - start,
             "array": {"variants": len(variants), "threads": num_threads},
             "originals": describe_colors(some(data.images.val, MAX_DESCRIBED)),
         }
+    except BaseException:
+        for part in parts.values():
+            part.logger.experiment.close()
+        raise
     finally:
         torch.set_num_threads(threads_before)
     outcomes = {}
@@ -159,11 +183,14 @@ def fit(
     return outcomes
 
 
-def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exception], None]) -> _Part:
+def _prepare(
+    variant: Variant, originals: Tensor, on_failure: Callable[[str, Exception], None], state: SavedState | None
+) -> _Part:
     """Make all that belongs to one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
     module = draw_module(config)
-    logger, table, pictures = RunLogger(folder), MetricsTable(folder), ImageGrid(originals, folder)
+    logger = RunLogger(folder, state.step if state else 0)
+    table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
     own = [build(callback) for callback in config["trainer"].get("callbacks") or []]
     member = Member(
         variant.name,
@@ -176,6 +203,8 @@ def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exc
     )
     code_shape = check_autoencoder(module, originals)
     check_loss(module.loss, originals)
+    if state is not None:
+        member.restore(state.load())
     if config["array"]["compile"]:
         # In torch 2.15 the compiler fails on channels-last gradients of edge padding.
         module.autoencoder.to(memory_format=torch.contiguous_format)
@@ -188,8 +217,9 @@ def _prepare(variant: Variant, originals: Tensor, on_failure: Callable[[str, Exc
         "num_parameters": sum(parameter.numel() for parameter in module.autoencoder.parameters()),
     }
     logger.open_session({**variant.values}, [f"val/{name}" for name in METRICS])
-    logger.log_metrics({"compression_ratio": facts["compression_ratio"]}, step=0)
-    return _Part(variant, member, logger, table, pictures, facts)
+    if state is None:
+        logger.log_metrics({"compression_ratio": facts["compression_ratio"]}, step=0)
+    return _Part(variant, member, logger, table, pictures, facts, member.seconds)
 
 
 def _finish(
@@ -215,10 +245,12 @@ def _finish(
         **part.facts,
         "steps": member.step,
         **facts,
+        "seconds": round(facts["seconds"] + part.seconds_before, 1),
         "losses": {name: measured.get(name) if name in others else metrics["loss"] for name in losses},
     }
     seen = seen_directions(member.module.loss)
     write_json(member.folder / "metrics.json", {"metrics": metrics, "seen": seen, **facts})
+    remove_states(member.folder)
     return Outcome(metrics, seen, facts)
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -38,11 +39,30 @@ class ImageGrid(L.Callback):
         self.folder = folder
         self.reconstructions = images
         self._num_validations = 0
-        self._logged_step = -1
+        self._step = self._logged_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was drawn last, and how much was logged."""
+        return {
+            "reconstructions": self.reconstructions,
+            "step": self._step,
+            "num_validations": self._num_validations,
+            "logged_step": self._logged_step,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.reconstructions = state_dict["reconstructions"]
+        self._step = state_dict["step"]
+        self._num_validations = state_dict["num_validations"]
+        self._logged_step = state_dict["logged_step"]
+        self._encode()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show what the untrained network makes of the images."""
         (self.folder / PICTURES).mkdir(exist_ok=True)
+        if self._logged_step >= 0:  # it goes on from a state
+            return
         pl_module.eval()
         with torch.no_grad():
             self._render(trainer, pl_module)
@@ -65,10 +85,13 @@ class ImageGrid(L.Callback):
         images = precision.convert_input(self.images.to(pl_module.device))
         with precision.forward_context():
             self.reconstructions = pl_module(images).float().clamp(0, 1).cpu()
-        self._image = encode(to_pil(grid([self.images, self.reconstructions])), len(self.images))
+        self._encode()
         png = self._image.encoded_image_string
         write(self.folder / "grid.png", lambda path: path.write_bytes(png))
         self._step = trainer.global_step
+
+    def _encode(self) -> None:
+        self._image = encode(to_pil(grid([self.images, self.reconstructions])), len(self.images))
 
     def _log(self, trainer: L.Trainer) -> None:
         if self._step == self._logged_step:

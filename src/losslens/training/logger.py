@@ -16,10 +16,12 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         folder: of the variant.
+        first_step: from which it goes on: TensorBoard drops what an earlier process wrote after that.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="", version="", default_hp_metric=False)
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        purge_step = first_step + 1 if first_step else None
+        super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=purge_step)
 
     @rank_zero_only
     def save(self) -> None:

@@ -69,6 +69,8 @@ class Member:
         self.random = RandomStream()
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
+        self.first_step = 0  # in this process
+        self.seconds = 0.0  # of training, up to the last state that was written
         self.validated_step = -1
         self.metrics: dict[str, Tensor] = {}
         self.logged: MutableMapping[str, Any] = {}
@@ -76,6 +78,7 @@ class Member:
         self.stopped = False
         self.failure: Exception | None = None
         self._means: dict[str, tuple[Any, int]] | None = None
+        self._restored: dict[str, Any] | None = None
         self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
 
     @property
@@ -102,6 +105,40 @@ class Member:
         for group in self.optimizer.param_groups:
             if "capturable" in group and self.module.device.type == "cuda":
                 group["capturable"] = True  # its count of steps lives on the device
+        if self._restored is not None:
+            self.optimizer.load_state_dict(self._restored["optimizer"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(self._restored["schedule"])
+            self._restored = None
+
+    def state(self) -> dict[str, Any]:
+        """Return all that it takes to go on from here, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "validated_step": self.validated_step,
+            "stopped": self.stopped,
+            "should_stop": self.should_stop,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "random": self.random.state_dict(),
+            "metrics": dict(self.metrics),
+            "callbacks": [each.state_dict() for each in self.callbacks],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned; the optimizer does once it is made."""
+        self.module.load_state_dict(state["module"])
+        self.random.load_state_dict(state["random"])
+        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(saved)
+        self.metrics = dict(state["metrics"])
+        self.step = self.first_step = state["step"]
+        self.seconds = state["seconds"]
+        self.validated_step = state["validated_step"]
+        self.stopped, self.should_stop = state["stopped"], state["should_stop"]
+        self._restored = state
 
     def hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the callbacks, then of the module."""
@@ -131,7 +168,7 @@ class Member:
 
     def turn(self) -> AbstractContextManager[None]:
         """Enter around what may draw random numbers; at the first step, to find out whether it does."""
-        return self.random.turn() if self.random.drawn or self.step == 0 else nullcontext()
+        return self.random.turn() if self.random.drawn or self.step == self.first_step else nullcontext()
 
     def optimize(self, images: Tensor, *, look: bool) -> Tensor:
         """Take one optimizer step; returns the loss. The schedule is not stepped.

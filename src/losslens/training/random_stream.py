@@ -1,7 +1,7 @@
 """The random numbers that a variant draws from global generators, as if nobody else drew from them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -21,6 +21,18 @@ class RandomStream:
     def __init__(self) -> None:
         self._state = _collect()
         self.drawn = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the stream would go on from, as tensors and plain values."""
+        name, keys, *rest = self._state["numpy"]
+        return {"state": {**self._state, "numpy": [name, keys.tolist(), *rest]}, "drawn": self.drawn}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        state = dict(saved["state"])
+        name, keys, *rest = state["numpy"]
+        self._state = {**state, "numpy": (name, np.array(keys, dtype=np.uint32), *rest)}
+        self.drawn = saved["drawn"]
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
+from losslens.data.datamodule import ArrayDataModule
+from losslens.training.state import SavedState
 
 
 def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
@@ -54,3 +56,23 @@ def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
     """Read how gradients are clipped: the value, 0 for not at all, and the way."""
     algorithm = GradClipAlgorithmType(config.get("gradient_clip_algorithm") or "norm")
     return float(config.get("gradient_clip_val") or 0), algorithm
+
+
+def go_on(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
+    """Let a Trainer that has not begun go on at the beginning of the epoch in which a state was written.
+
+    The array passes over the steps of that epoch that were taken; the order of the data is drawn again from the start.
+    """
+    epoch = state.step // max(data.num_steps, 1)
+    if not state.closed and epoch * data.num_steps == state.step:
+        epoch -= 1  # all its steps were taken, but not what comes at its end
+    data.pass_over(epoch)
+    loop = trainer.fit_loop
+    for tracker, count in (
+        (loop.epoch_progress.current, epoch),
+        (loop.epoch_progress.total, epoch),
+        (loop.epoch_loop.batch_progress.total, epoch * len(data.train_dataloader())),
+    ):
+        tracker.load_state_dict(dict.fromkeys(("ready", "started", "processed", "completed"), count))
+    steps = loop.epoch_loop.manual_optimization.optim_step_progress.total
+    steps.ready = steps.completed = epoch * data.num_steps

@@ -1,0 +1,54 @@
+"""A sign of life of a sweep that trains: how far it is, and how long it will take."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from losslens.files import write_json
+
+HEARTBEAT = "heartbeat.json"
+EVERY = 2.0  # seconds
+
+
+class Heartbeat:
+    """Writes `heartbeat.json` now and then.
+
+    Args:
+        folder: of the sweep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / HEARTBEAT
+        self.begun = self.last = time.time()
+        self.first_share: float | None = None
+
+    def beat(self, share: float, progress: Callable[[], Mapping[str, Mapping[str, float | None]]]) -> None:
+        """Write, if it is time.
+
+        Args:
+            share: of all training of the command that is done.
+            progress: for each variant at work its `step`, the number of `steps`, and its last `loss`.
+        """
+        if self.first_share is None:  # what an earlier process did does not count
+            self.begun, self.first_share = time.time(), share
+        now = time.time()
+        if now - self.last < EVERY:
+            return
+        self.last = now
+        gained = share - self.first_share
+        left = (now - self.begun) * (1 - share) / gained if gained > 0 else None
+        with suppress(OSError):  # a full disk is told by what matters
+            write_json(
+                self.file,
+                {
+                    "time": now,
+                    "process": os.getpid(),
+                    "host": socket.gethostname(),
+                    "share": share,
+                    "seconds_left": left,
+                    "variants": dict(progress()),
+                },
+            )

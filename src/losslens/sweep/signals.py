@@ -1,0 +1,39 @@
+"""Signals that ask a sweep to stop: Ctrl-C, SIGTERM, and SIGUSR1, which Slurm can be told to send before a job ends."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from losslens.training.stop import Stop
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]  # the last one is not on Windows
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Inside, a first signal asks to stop, and a second one ends the process at once.
+
+    Where nobody looks at `stop`, the first one raises KeyboardInterrupt.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop:
+            os._exit(128 + number)
+        stop.request(signal.Signals(number).name, 128 + number)
+        if not stop.is_awaited:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,122 @@
+"""What is in a sweep's folder already: which variants are done, which go on, and whether a command fits to them."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from losslens.report.results import SWEEP_FILE
+from losslens.sweep.folders import cannot_write
+from losslens.sweep.names import unique
+from losslens.training.fit import Variant
+
+LOCK = "sweep.lock"
+# What says how a command goes, and not what a variant learns.
+COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint")
+SHOWN = 3  # differences in a message
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder; the operating system lets go of it when the process ends, however that happens.
+
+    Raises:
+        ValueError: if another process holds it, or it cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process is at work on {folder}: wait for it, or stop it first") from None
+    except OSError as error:
+        raise cannot_write(folder / LOCK, error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work on a sweep's folder."""
+    try:
+        with FileLock(folder / LOCK).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def stored_variants(folder: Path) -> list[Variant]:
+    """Read the variants of a sweep's folder, each as it was planned; none if there is no sweep yet."""
+    file = folder / SWEEP_FILE
+    if not file.is_file():
+        return []
+    variants = []
+    for entry in json.loads(file.read_text(encoding="utf-8"))["variants"]:
+        place = folder / entry["folder"]
+        config = OmegaConf.to_container(OmegaConf.load(place / "config.yaml"))
+        assert isinstance(config, dict)
+        plain = {str(key): value for key, value in config.items()}
+        variants.append(Variant(entry["name"], plain, place, entry["values"], entry.get("threads", 1)))
+    return variants
+
+
+def status_of(variant: Variant) -> str:
+    """Return a variant's status: pending, running, interrupted, done or failed."""
+    path = variant.folder / "status.json"
+    return str(json.loads(path.read_text(encoding="utf-8"))["status"]) if path.is_file() else "pending"
+
+
+def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> list[Variant]:
+    """Bring together what is in a folder and what a command asks for; what is equal is the same variant.
+
+    Returns:
+        The stored ones, with the command's own settings, and then the new ones, under unique names.
+
+    Raises:
+        ValueError: if a variant of the same name is configured in another way.
+    """
+    known = {_learned(variant.config): variant for variant in stored}
+    result = {variant.name: variant for variant in stored}
+    new = []
+    for variant in planned:
+        same = known.get(_learned(variant.config))
+        if same is not None:
+            own = {key: variant.config[key] for key in COMMAND_KEYS if key in variant.config}
+            result[same.name] = replace(same, config={**same.config, **own})
+        elif variant.name in result:
+            raise ValueError(
+                f"{variant.name} of {variant.folder.parent} is configured in another way: "
+                f"{_difference(result[variant.name].config, variant.config)}; "
+                "give this sweep another name, or the same settings"
+            )
+        else:
+            new.append(variant)
+    names = unique([*result, *(variant.name for variant in new)])[len(result) :]
+    for name, variant in zip(names, new, strict=True):
+        renamed = replace(variant, name=name, folder=variant.folder.with_name(name))
+        result[name] = variant if name == variant.name else renamed
+    return list(result.values())
+
+
+def _learned(config: Mapping[str, Any]) -> str:
+    return json.dumps({key: value for key, value in config.items() if key not in COMMAND_KEYS}, sort_keys=True)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    before, now = (dict(_flatten({k: v for k, v in each.items() if k not in COMMAND_KEYS})) for each in (old, new))
+    keys = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+    shown = ", ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:SHOWN])
+    return shown + (f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,219 @@
+"""The variants of a command on their way: who trains with whom, from where, and what came of them."""
+
+import hashlib
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from losslens.build import build
+from losslens.data.source import Images
+from losslens.files import append_line, is_disk_error, write_json, write_text
+from losslens.sweep.errors import TRACEBACK_WANTED, one_line
+from losslens.sweep.folders import write_status
+from losslens.sweep.heartbeat import Heartbeat
+from losslens.sweep.plan import distinct_losses, group_variants, split_by_memory, workers
+from losslens.training.fit import Outcome, Variant, fit
+from losslens.training.state import SavedState, read_states
+from losslens.training.stop import Interrupted, Stop
+
+LOG, TRACEBACK, DATA = "log.txt", "traceback.txt", "data.json"
+
+
+class Sweep:
+    """Trains what is to be trained of a sweep, and keeps what came of it.
+
+    Args:
+        variants: all of the sweep, with their folders.
+        folder: of the sweep.
+        console: for the user.
+        report: takes the share of all training that is done.
+        stop: asked for to stop.
+        fail_fast: whether the first failure stops the others.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        folder: Path,
+        console: Console,
+        report: Callable[[float], None],
+        stop: Stop,
+        *,
+        fail_fast: bool = False,
+    ) -> None:
+        self.variants = {variant.name: variant for variant in variants}
+        self.losses = distinct_losses(variants)
+        self.folder = folder
+        self.console = console
+        self.report = report
+        self.stop = stop
+        self.fail_fast = fail_fast
+        self.heartbeat = Heartbeat(folder)
+        self.outcomes: dict[str, Outcome] = {}
+        self.failures: dict[str, str] = {}
+        self.interrupted = False
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train the variants of these names; one that fails does not stop the others."""
+        wanted = [self.variants[name] for name in names]
+        try:
+            for group in group_variants(wanted):
+                try:
+                    images: Images = build(group[0].config["data"]).decode()
+                    self._check_data(group, images)
+                    starts = self._starts(group)
+                    arrays = [
+                        (array, states)
+                        for alike, states in starts
+                        for array in split_by_memory(alike, images, workers(alike))
+                    ]
+                except Exception as error:
+                    self._fail_all(group, error)
+                    continue
+                if len(arrays) > len(starts):
+                    self.say(f"memory or array.max_variants allow {len(arrays)} arrays, one after another")
+                for array, states in arrays:
+                    self._train_array(array, images, states, len(names))
+        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns the second into the third
+            self.stop.request("interrupted", 130)
+            self.interrupted = True
+            self._mark_interrupted()
+            self.say(f"stopped: {self.stop.reason}")
+
+    def say(self, text: str) -> None:
+        """Print a line, and add it to the sweep's log."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        append_line(self.folder / LOG, text)
+
+    def _train_array(
+        self, array: Sequence[Variant], images: Images, states: Mapping[str, SavedState], num_wanted: int
+    ) -> None:
+        done_before = len(self.outcomes) + len(self.failures)
+
+        def report(share: float, progress: Callable[[], Mapping[str, Mapping[str, float | None]]]) -> None:
+            done = (done_before + share * len(array)) / num_wanted
+            self.report(done)
+            self.heartbeat.beat(done, progress)
+
+        for variant in array:
+            write_status(variant.folder, "running")
+            begin = f"from step {states[variant.name].step}" if variant.name in states else "from the start"
+            append_line(variant.folder / LOG, f"trains {begin}")
+        try:
+            outcomes = fit(
+                array,
+                images,
+                num_workers=min(workers(array), len(array)),
+                num_threads=array[0].threads,
+                report=report,
+                on_failure=self._fail,
+                say=self.say,
+                losses=self.losses,
+                states=states,
+                stop=self.stop,
+            )
+        except torch.OutOfMemoryError as error:
+            if len(array) == 1:
+                self._fail_all(array, error)
+                return
+            self.say("out of memory: the array is split, and its halves train one after another")
+            for half in (array[: len(array) // 2], array[len(array) // 2 :]):
+                self._train_array([v for v in half if v.name not in self.failures], images, states, num_wanted)
+        except Interrupted:
+            raise
+        except Exception as error:
+            self._fail_all(array, error)
+        else:
+            for name, outcome in outcomes.items():
+                write_status(self.variants[name].folder, "done")
+                self.outcomes[name] = outcome
+                self.say(_summary(name, outcome))
+                append_line(self.variants[name].folder / LOG, "done")
+        if self.stop:
+            raise Interrupted
+
+    def _starts(self, group: Sequence[Variant]) -> list[tuple[list[Variant], dict[str, SavedState]]]:
+        """Divide variants by the step that they go on from: those of one array start at the same one.
+
+        If all that were interrupted have a state of one step, as they usually have, they go on from the latest such.
+        """
+        saved = {variant.name: {s.step: s for s in read_states(variant.folder, self.say)} for variant in group}
+        begun = [set(steps) for steps in saved.values() if steps]
+        common = set.intersection(*begun) if begun else set()
+        parts: dict[int, list[Variant]] = {}
+        for variant in group:
+            steps = saved[variant.name]
+            step = 0 if not steps else max(common) if common else max(steps)
+            parts.setdefault(step, []).append(variant)
+        return [
+            (variants, {variant.name: saved[variant.name][step] for variant in variants} if step else {})
+            for step, variants in parts.items()
+        ]
+
+    def _check_data(self, group: Sequence[Variant], images: Images) -> None:
+        """Keep the fingerprint of the data with each variant, or compare it with the one that is kept.
+
+        Raises:
+            ValueError: if a variant began with other data.
+        """
+        digest = hashlib.sha256()
+        for part in images:
+            digest.update(str(tuple(part.shape)).encode())
+            digest.update(part.cpu().numpy().tobytes())
+        now = {"train": len(images.train), "val": len(images.val), "sha256": digest.hexdigest()}
+        for variant in group:
+            file = variant.folder / DATA
+            if not file.exists():
+                write_json(file, now)
+                continue
+            before = json.loads(file.read_text(encoding="utf-8"))
+            if before != now:
+                raise ValueError(
+                    f"the data has changed since {variant.name} began: {before['train']} images to train on and "
+                    f"{before['val']} to validate on were {now['train']} and {now['val']} now, or others among them; "
+                    "bring them back, or begin a new sweep"
+                )
+
+    def _fail(self, name: str, error: Exception) -> None:
+        folder = self.variants[name].folder
+        if is_disk_error(error):  # nobody's failure: all stop, and can go on once there is room
+            self.stop.request(f"{one_line(error)}: make room", 1)
+            return
+        self.failures[name] = one_line(error)
+        write_status(folder, "failed", self.failures[name])
+        write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        append_line(folder / LOG, f"failed: {self.failures[name]}")
+        self.say(f"{name}: failed: {self.failures[name]}")
+        if TRACEBACK_WANTED:
+            traceback.print_exception(error)
+        if self.fail_fast:
+            self.stop.request(f"{name} failed, and fail_fast=true", 1)
+
+    def _fail_all(self, variants: Sequence[Variant], error: Exception) -> None:
+        for variant in variants:
+            if variant.name not in self.failures and variant.name not in self.outcomes:
+                self._fail(variant.name, error)
+        if self.stop:
+            raise Interrupted
+
+    def _mark_interrupted(self) -> None:
+        """Say in the folders of variants that did not come to their end that they can go on."""
+        for name, variant in self.variants.items():
+            path = variant.folder / "status.json"
+            running = path.exists() and json.loads(path.read_text(encoding="utf-8"))["status"] == "running"
+            if running and name not in self.failures:
+                write_status(variant.folder, "interrupted", self.stop.reason)
+                append_line(variant.folder / LOG, f"interrupted: {self.stop.reason}")
+
+
+def _summary(name: str, outcome: Outcome) -> str:
+    facts = outcome.facts
+    code = "x".join(str(side) for side in facts["code_shape"])
+    return (
+        f"{name}: loss {outcome.metrics['loss']:.4f} after {facts['steps']} steps in {facts['seconds']:.0f} s, "
+        f"{facts['num_parameters']:,} parameters, code {code}, compression {facts['compression_ratio']:.3g}:1"
+    )

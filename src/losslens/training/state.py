@@ -1,0 +1,126 @@
+"""The whole state of a variant in training, on disk: what goes on from there ends with the same bits.
+
+A file begins with a line that names the format, the step, whether the epoch that ends there is closed, and the SHA-256
+of the rest, which is a checkpoint of tensors and plain values. Two generations are kept.
+"""
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from losslens.files import write
+from losslens.training.member import Member
+
+FORMAT = "losslens-state-1"
+LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
+DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state on disk that is whole.
+
+    Args:
+        step: optimizer steps that were taken.
+        closed: whether all that comes at the end of an epoch, validation for instance, was done at this step.
+        content: of the file, without its first line.
+    """
+
+    step: int
+    closed: bool
+    content: bytes
+
+    def load(self) -> dict[str, Any]:
+        """Read it; nothing in it is executed."""
+        state = torch.load(io.BytesIO(self.content), map_location="cpu", weights_only=True)
+        assert isinstance(state, dict)
+        return state
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often states are written: after so many seconds, or steps of each variant."""
+
+    seconds: float = float("inf")
+    steps: float = float("inf")
+
+
+def read_every(text: object) -> Every:
+    """Read `60s`, `10m`, `2h` or `500steps`.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps)", str(text))
+    if not found or not float(found[1]) > 0:
+        raise ValueError(f"checkpoint.every is {text}: use a time such as 60s, 10m or 2h, or steps such as 500steps")
+    if found[2] == "steps":
+        return Every(steps=float(found[1]))
+    return Every(seconds=float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
+
+
+def save_state(member: Member, *, closed: bool) -> None:
+    """Write a member's state; the one before is kept until the next."""
+    encoded = io.BytesIO()
+    torch.save(member.state(), encoded)
+    content = encoded.getvalue()
+    header = f"{FORMAT} {member.step} {int(closed)} {hashlib.sha256(content).hexdigest()}\n".encode()
+    folder = state_folder(member.folder)
+    folder.mkdir(exist_ok=True)
+
+    def save(aside: Path) -> None:
+        with aside.open("wb") as file:
+            file.write(header + content)
+            file.flush()
+            os.fsync(file.fileno())
+        if (folder / LATEST).exists():
+            os.replace(folder / LATEST, folder / BEFORE)
+
+    write(folder / LATEST, save)
+
+
+def read_states(folder: Path, say: Callable[[str], None]) -> list[SavedState]:
+    """Read the states that a variant left, the latest first; damaged ones are set aside with a line.
+
+    Args:
+        folder: of the variant.
+        say: takes lines for the user.
+    """
+    states = []
+    for name in (LATEST, BEFORE):
+        path = state_folder(folder) / name
+        if not path.exists():
+            continue
+        state = _read(path)
+        if state is None:
+            os.replace(path, path.with_name(name + DAMAGED))
+            say(f"{path} is damaged: it is set aside as {name}{DAMAGED}, and what was saved before is used")
+        else:
+            states.append(state)
+    return states
+
+
+def remove_states(folder: Path) -> None:
+    """Remove what a finished variant does not need any more."""
+    for name in (LATEST, BEFORE):
+        (state_folder(folder) / name).unlink(missing_ok=True)
+
+
+def state_folder(folder: Path) -> Path:
+    """Return where a variant's states are."""
+    return folder / "checkpoints"
+
+
+def _read(path: Path) -> SavedState | None:
+    header, _, content = path.read_bytes().partition(b"\n")
+    parts = header.decode(errors="replace").split(" ")
+    if len(parts) != 4 or parts[0] != FORMAT or hashlib.sha256(content).hexdigest() != parts[3]:
+        return None
+    return SavedState(int(parts[1]), parts[2] == "1", content)

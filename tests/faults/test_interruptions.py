@@ -1,0 +1,216 @@
+"""Interrupted at any moment, a sweep goes on and ends with the same bits."""
+
+import random
+import signal
+import time
+
+import pytest
+from sweeps import LOSSES, SIZE, TINY, VARIANTS, Sweep
+
+SLOW = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep(tmp_path)
+
+
+def finish(sweep, unhurt):
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 0, done.stderr
+    assert sweep.states() == ["done", "done"]
+    sweep.whole()
+    for name in VARIANTS:
+        assert sweep.results(name) == unhurt[name]
+        assert not list((sweep.folder / name / "checkpoints").glob("state*"))
+
+
+@pytest.mark.parametrize("step", [1, 40, 100, 250])
+def test_killed_after_a_state(sweep, unhurt, step):
+    process = sweep.start()
+    sweep.wait_for(lambda: sweep.saved_step() >= step, process)
+    process.kill()
+    process.communicate()
+    finish(sweep, unhurt)
+
+
+def test_killed_before_the_first_step(sweep, unhurt):
+    process = sweep.start()
+    sweep.wait_for(lambda: (sweep.folder / "loss=red" / "status.json").exists(), process)
+    process.kill()
+    process.communicate()
+    assert sweep.states() == ["pending", "pending"] or "running" in sweep.states()
+    finish(sweep, unhurt)
+
+
+def test_killed_again_and_again(sweep, unhurt):
+    command = sweep.command()
+    for step in (20, 120, 200):
+        process = sweep.start(command)
+        sweep.wait_for(lambda step=step: sweep.saved_step() >= step, process)
+        process.kill()
+        process.communicate()
+        command = sweep.resumption()
+    finish(sweep, unhurt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_random(sweep, unhurt, seed):
+    """Twenty times, at a moment between the first folder and the end, wherever that is."""
+    process = sweep.start()
+    sweep.wait_for(lambda: (sweep.folder / "loss=l1" / "status.json").exists(), process)
+    time.sleep(random.Random(seed).uniform(0, 3.5))
+    process.kill()
+    process.communicate()
+    sweep.whole()
+    finish(sweep, unhurt)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_asked_to_stop(sweep, unhurt, number, code):
+    process = sweep.start()
+    sweep.wait_for(lambda: sweep.saved_step() >= 20, process)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == code
+    resume = f"python train.py resume={sweep.folder.relative_to(sweep.place)}"
+    assert errors == f"interrupted: {signal.Signals(number).name}; go on with: {resume}\n"
+    assert [sweep.status(name) for name in VARIANTS] == 2 * [
+        {"status": "interrupted", "reason": signal.Signals(number).name}
+    ]
+    steps = {sweep.saved_step(name) for name in VARIANTS}
+    assert len(steps) == 1  # all stopped at the same one
+    finish(sweep, unhurt)
+
+
+def test_asked_to_stop_it_still_makes_the_report(sweep):
+    process = sweep.start(sweep.command("report=true", size=[each for each in SLOW if each != "report=false"]))
+    sweep.wait_for(lambda: sweep.saved_step() >= 60, process)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped: SIGTERM" in out
+    page = (sweep.folder / "report.html").read_text()
+    assert "loss=l1: interrupted: SIGTERM" in page
+    assert (sweep.folder / "sheet.png").is_file()
+
+
+def test_a_second_signal_ends_it_at_once(sweep):
+    """While the first one is being followed: here in a report that takes its time."""
+    (sweep.place / "sitecustomize.py").write_text(
+        "import importlib.abc, sys, time\n"
+        "class Slow(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'losslens.report.make':\n"
+        "            open('reporting', 'w').close(); time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    process = sweep.start(sweep.command("report=true", size=[each for each in SLOW if each != "report=false"]))
+    sweep.wait_for(lambda: sweep.saved_step() >= 20, process)
+    process.send_signal(signal.SIGINT)
+    sweep.wait_for(lambda: (sweep.place / "reporting").exists(), process)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130
+    assert sweep.states() == ["interrupted", "interrupted"]
+
+
+def test_the_same_command_goes_on(sweep, unhurt):
+    process = sweep.start()
+    sweep.wait_for(lambda: sweep.saved_step() >= 60, process)
+    process.kill()
+    process.communicate()
+    done = sweep.run()  # the very same command
+    assert done.returncode == 0, done.stderr
+    assert "2 interrupted from earlier on" in done.stdout
+    for name in VARIANTS:
+        assert sweep.results(name) == unhurt[name]
+
+
+def test_what_is_done_is_left_alone(sweep, unhurt):
+    assert sweep.run().returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in (sweep.folder / "loss=l1").rglob("*") if path.is_file()}
+    done = sweep.run()
+    assert done.returncode == 0, done.stderr
+    assert "2 done from earlier on" in done.stdout
+    assert "loss=l1" in done.stdout  # the table is shown again
+    assert {path: path.stat().st_mtime_ns for path in (sweep.folder / "loss=l1").rglob("*") if path.is_file()} == before
+
+
+def test_variants_are_added(sweep, unhurt):
+    assert sweep.run(sweep.command(losses="loss=red")).returncode == 0
+    done = sweep.run()  # l1 and red
+    assert done.returncode == 0, done.stderr
+    for name in VARIANTS:
+        assert sweep.results(name)["weights"] == unhurt[name]["weights"]
+        assert sweep.results(name)["metrics"] == unhurt[name]["metrics"]
+
+
+def test_another_configuration_is_refused(sweep):
+    assert sweep.run().returncode == 0
+    done = sweep.run(sweep.command("optimizer.lr=0.01", "trainer.max_epochs=7"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: loss=l1 of ")
+    assert "trainer.max_epochs was 6, now 7" in done.stderr
+    assert "optimizer.lr was 0.002, now 0.01" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sweep.states() == ["done", "done"]
+
+
+def test_a_single_run_goes_on(sweep):
+    command = [sweep.command()[0], sweep.command()[1], "loss=red", *TINY]
+    process = sweep.start(command)
+    sweep.wait_for(lambda: list(sweep.place.glob("outputs/*/*/checkpoints/state.ckpt")), process)
+    process.kill()
+    process.communicate()
+    (folder,) = sweep.place.glob("outputs/*/*-loss=red")
+    done = sweep.run([*command[:2], f"resume={folder}", "report=false"])
+    assert done.returncode == 0, done.stderr
+    assert list(sweep.place.glob("outputs/*/*")) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume=nothing"], "nothing is no folder: give that of a sweep or of a run with resume=FOLDER"),
+        (["resume=."], "has no sweep.json: give the folder of a sweep or of a run with resume=FOLDER"),
+        (["-m", "resume=.", "loss=l1,red"], "resume=FOLDER knows its variants: it goes without -m"),
+        (["sweep=name"], "sweep=NAME names a sweep of several variants: it goes with -m"),
+        (["checkpoint.every=often"], "checkpoint.every is often: use a time such as 60s"),
+    ],
+)
+def test_wrong_words(sweep, arguments, message):
+    done = sweep.run([*sweep.command()[:2], *arguments, *SIZE, "trainer=cpu"])
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_its_names_stay_inside(sweep):
+    done = sweep.run([*sweep.command()[:3], LOSSES, "sweep=../../out", *TINY, "trainer.max_epochs=1"])
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (sweep.place / "outputs" / "sweeps").iterdir()] == ["out"]
+
+
+def test_a_second_process_is_refused(sweep):
+    process = sweep.start(sweep.command(size=SLOW))
+    sweep.wait_for(lambda: sweep.saved_step() >= 13, process)
+    for command in (sweep.command(size=SLOW), sweep.resumption()):
+        done = sweep.run(command)
+        assert done.returncode == 1
+        assert "another process is at work on" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert process.poll() is None  # it is not disturbed
+    process.kill()
+    process.communicate()
+    process = sweep.start(sweep.resumption())  # a lock of a dead process holds nobody
+    step = sweep.saved_step()
+    sweep.wait_for(lambda: sweep.saved_step() > step, process)
+    process.kill()
+    process.communicate()
+    assert sweep.saved_step() > step
