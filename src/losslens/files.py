@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _UMASK = os.umask(0)  # to be read only by setting it: once, before there are threads
@@ -46,7 +46,7 @@ def append_line(path: Path, text: str) -> None:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
-def is_disk_error(error: BaseException) -> bool:
+def is_disk_error(error: BaseException) -> TypeGuard[OSError]:
     """Whether an error says that nothing can be written any more: no room, a quota, a file system gone read-only."""
     return isinstance(error, OSError) and error.errno in DISK_ERRORS
 

@@ -86,6 +86,17 @@ def test_asked_to_stop(sweep, unhurt, number, code):
     finish(sweep, unhurt)
 
 
+def test_asked_to_stop_it_writes_states_first(sweep):
+    """With a minute between states, none would be there otherwise."""
+    size = [*(each for each in SLOW if not each.startswith("checkpoint.every")), "checkpoint.every=60s"]
+    process = sweep.start(sweep.command(size=size))
+    sweep.wait_for(lambda: (sweep.folder / "loss=red" / "metrics.csv").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert sweep.saved_step("loss=l1") == sweep.saved_step("loss=red") >= 50
+
+
 def test_asked_to_stop_it_still_makes_the_report(sweep):
     process = sweep.start(sweep.command("report=true", size=[each for each in SLOW if each != "report=false"]))
     sweep.wait_for(lambda: sweep.saved_step() >= 60, process)

@@ -19,6 +19,7 @@ Encode = Callable[[Tensor], Tensor]
 
 AT_ONCE = 64  # images
 METRICS = ("euclidean", "cosine")
+DIGITS = 9  # of scores; later ones depend on how threads share the work
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 7))  # ridge penalties, of which the probe chooses
 
 
@@ -205,7 +206,7 @@ def probe_chroma(codes: Tensor, chroma: Tensor, held_out_codes: Tensor, held_out
         float(RidgeCV(ALPHAS).fit(fit, labels.double().numpy()).score(held_out, held_out_chroma.double().numpy()))
         for labels in (chroma, chroma[order])
     ]
-    return Probe(*scores)
+    return Probe(*(round(score, DIGITS) for score in scores))
 
 
 def recall_of_recolored(

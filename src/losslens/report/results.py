@@ -220,6 +220,21 @@ def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[
     write_json(folder / SWEEP_FILE, {"variants": entries, "losses": list(losses), "varied": varied or ["loss"]})
 
 
+def read_sweep_file(folder: Path) -> dict[str, Any]:
+    """Read `sweep.json`.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    file = folder / SWEEP_FILE
+    try:
+        contents = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(contents, dict)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"{file} is damaged ({error}): bring back a copy, or begin a new sweep") from error
+    return contents
+
+
 def load_sweep(path: Path | str) -> SweepResult:
     """Read what a sweep or a single run has left so far, also while it runs and where variants failed.
 
@@ -233,7 +248,7 @@ def load_sweep(path: Path | str) -> SweepResult:
     file = folder / SWEEP_FILE
     if not file.is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep, such as outputs/sweeps/DATE-TIME")
-    contents = json.loads(file.read_text(encoding="utf-8"))
+    contents = read_sweep_file(folder)
     variants = {
         entry["name"]: VariantResult(entry["name"], folder / entry["folder"], entry["values"], entry["own_loss"])
         for entry in contents["variants"]

@@ -87,7 +87,7 @@ def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any])
             sweep = Sweep(variants, folder, console, report, stop, fail_fast=settings["fail_fast"])
             sweep.say(f"{count} in {folder}{_already(states)}")
             sweep.train(wanted)
-        shown = _report(folder, sweep.say) if settings["report"] else []
+        shown = _report(folder, sweep.say) if settings["report"] and not sweep.disk_failed else []
     found = load_sweep(folder)
     if found.done:
         commands = [f"tensorboard --logdir {folder}"]
@@ -115,7 +115,10 @@ def _raise_failures(found: SweepResult, *, single: bool) -> None:
 
 def _prepare(variants: Sequence[Variant], folder: Path) -> None:
     """Make every folder that is not there yet, with its configuration and environment, before a variant starts."""
-    write_sweep_file(folder, variants, distinct_losses(variants))
+    try:
+        write_sweep_file(folder, variants, distinct_losses(variants))
+    except OSError as error:
+        raise cannot_write(folder, error.strerror or str(error)) from error
     surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for variant in variants:
         if (variant.folder / "status.json").exists():

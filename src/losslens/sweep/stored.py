@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from losslens.report.results import SWEEP_FILE
+from losslens.report.results import SWEEP_FILE, read_sweep_file
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import unique
 from losslens.training.fit import Variant
@@ -52,11 +52,10 @@ def is_locked(folder: Path) -> bool:
 
 def stored_variants(folder: Path) -> list[Variant]:
     """Read the variants of a sweep's folder, each as it was planned; none if there is no sweep yet."""
-    file = folder / SWEEP_FILE
-    if not file.is_file():
+    if not (folder / SWEEP_FILE).is_file():
         return []
     variants = []
-    for entry in json.loads(file.read_text(encoding="utf-8"))["variants"]:
+    for entry in read_sweep_file(folder)["variants"]:
         place = folder / entry["folder"]
         config = OmegaConf.to_container(OmegaConf.load(place / "config.yaml"))
         assert isinstance(config, dict)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -56,6 +57,7 @@ class Sweep:
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}
         self.interrupted = False
+        self.disk_failed = False
 
     def train(self, names: Sequence[str]) -> None:
         """Train the variants of these names; one that fails does not stop the others."""
@@ -81,7 +83,8 @@ class Sweep:
         except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns the second into the third
             self.stop.request("interrupted", 130)
             self.interrupted = True
-            self._mark_interrupted()
+            with suppress(OSError):  # on a full disk they go on saying that they run; nobody holds the lock any more
+                self._mark_interrupted()
             self.say(f"stopped: {self.stop.reason}")
 
     def say(self, text: str) -> None:
@@ -181,7 +184,8 @@ class Sweep:
     def _fail(self, name: str, error: Exception) -> None:
         folder = self.variants[name].folder
         if is_disk_error(error):  # nobody's failure: all stop, and can go on once there is room
-            self.stop.request(f"{one_line(error)}: make room", 1)
+            self.disk_failed = True
+            self.stop.request(f"{folder} cannot be written ({error.strerror}): make room", 1)
             return
         self.failures[name] = one_line(error)
         write_status(folder, "failed", self.failures[name])

@@ -116,7 +116,7 @@ def fit(
         ValueError: if the settings that they share are wrong.
         Interrupted: if it was asked to stop; states are on disk.
     """
-    states, stop = states or {}, stop or Stop()
+    states, stop = states or {}, Stop() if stop is None else stop
     start = time.perf_counter()
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])

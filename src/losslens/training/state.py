@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -38,8 +39,18 @@ class SavedState:
     content: bytes
 
     def load(self) -> dict[str, Any]:
-        """Read it; nothing in it is executed."""
-        state = torch.load(io.BytesIO(self.content), map_location="cpu", weights_only=True)
+        """Read it; nothing in it is executed.
+
+        Raises:
+            ValueError: if it holds anything but tensors and plain values.
+        """
+        try:
+            state = torch.load(io.BytesIO(self.content), map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ValueError(
+                "the state to go on from holds more than tensors and plain values, which is not loaded, since it could "
+                "run code: remove its file to begin again"
+            ) from error
         assert isinstance(state, dict)
         return state
 

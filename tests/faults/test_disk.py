@@ -1,0 +1,240 @@
+"""Disks that are full, read-only, or hold what they should not."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+
+import pytest
+import torch
+from sweeps import VARIANTS, Sweep
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep(tmp_path)
+
+
+@contextmanager
+def small_disk(place, size):
+    """A file system of its own at `outputs`, of that many bytes; skipped where mounting is not possible."""
+    outputs = place / "outputs"
+    outputs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(outputs)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs a system on which file systems can be mounted")
+    try:
+        yield outputs
+    finally:
+        subprocess.run(["umount", str(outputs)], check=True)
+
+
+def killed(sweep, step=40):
+    """Begin, and kill when a state of that step is on disk and one before it."""
+    process = sweep.start()
+    sweep.wait_for(lambda: sweep.saved_step() >= step, process)
+    process.kill()
+    process.communicate()
+
+
+def assert_ends_as_unhurt(sweep, unhurt):
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 0, done.stderr
+    for name in VARIANTS:
+        assert sweep.results(name) == unhurt[name]
+    return done
+
+
+def test_a_full_disk(sweep, unhurt):
+    with small_disk(sweep.place, 3 * MIB) as outputs:
+        filler = outputs / "filler"
+        process = sweep.start()
+        sweep.wait_for(lambda: sweep.saved_step() >= 26, process)
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert errors.count("\n") == 1
+        assert "cannot be written (No space left on device): make room; go on with: python train.py resume=" in errors
+        assert all(sweep.saved_step(name) >= 13 for name in VARIANTS)  # older states are whole
+        again = sweep.run(sweep.resumption())  # there is still no room
+        assert again.returncode == 1
+        assert again.stderr.count("\n") == 1
+        assert "No space left on device" in again.stderr
+        filler.unlink()
+        subprocess.run(["mount", "-o", f"remount,size={64 * MIB}", str(outputs)], check=True)
+        assert_ends_as_unhurt(sweep, unhurt)
+
+
+def test_a_disk_that_is_full_from_the_start(sweep):
+    with small_disk(sweep.place, MIB) as outputs:
+        (outputs / "filler").write_bytes(bytes(MIB - 40960))
+        done = sweep.run()
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "No space left on device" in done.stderr
+
+
+def test_a_disk_that_becomes_read_only(sweep, unhurt):
+    with small_disk(sweep.place, 64 * MIB) as outputs:
+        killed(sweep)
+        subprocess.run(["mount", "-o", "remount,ro", str(outputs)], check=True)
+        done = sweep.run(sweep.resumption())
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "Read-only file system" in done.stderr
+        subprocess.run(["mount", "-o", "remount,rw", str(outputs)], check=True)
+        assert_ends_as_unhurt(sweep, unhurt)
+
+
+def test_a_quota(sweep, unhurt):
+    """A limit on the size of files, since quotas cannot be set up everywhere."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, {resource.RLIM_INFINITY}))\n"
+    (sweep.place / "sitecustomize.py").write_text(limit)
+    done = sweep.run()
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written (File too large): make room" in done.stderr
+    (sweep.place / "sitecustomize.py").unlink()
+    assert_ends_as_unhurt(sweep, unhurt)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[random.Random(0).randrange(200, len(content))] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit": flip_a_bit,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "something else": lambda path: path.write_bytes(b"losslens-state-1 abc\n"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state(sweep, unhurt, damage):
+    killed(sweep)
+    path = sweep.folder / "loss=red" / "checkpoints" / "state.ckpt"
+    DAMAGES[damage](path)
+    done = assert_ends_as_unhurt(sweep, unhurt)
+    assert f"{path} is damaged: it is set aside as state.ckpt.damaged" in done.stdout
+    assert path.with_name("state.ckpt.damaged").exists()
+
+
+def test_both_states_damaged(sweep, unhurt):
+    killed(sweep)
+    for name in ("state.ckpt", "state-before.ckpt"):
+        flip_a_bit(sweep.folder / "loss=red" / "checkpoints" / name)
+    assert_ends_as_unhurt(sweep, unhurt)  # it begins again
+
+
+def test_no_states(sweep, unhurt):
+    killed(sweep)
+    for name in VARIANTS:
+        shutil.rmtree(sweep.folder / name / "checkpoints")
+    assert_ends_as_unhurt(sweep, unhurt)
+
+
+def test_variants_at_different_steps(sweep, unhurt):
+    """One has lost its latest state: both go on from the one before."""
+    killed(sweep, 60)
+    (sweep.folder / "loss=red" / "checkpoints" / "state.ckpt").unlink()
+    assert_ends_as_unhurt(sweep, unhurt)
+
+
+def test_variants_with_no_step_in_common(sweep, unhurt):
+    killed(sweep, 60)
+    first, second = (sweep.folder / name / "checkpoints" for name in VARIANTS)
+    (first / "state-before.ckpt").unlink()
+    (second / "state.ckpt").unlink()
+    assert_ends_as_unhurt(sweep, unhurt)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch it-ran",))
+
+
+def test_a_state_that_would_run_code(sweep):
+    """Even with the right checksum: nothing in it is executed, and its variant fails."""
+    killed(sweep)
+    path = sweep.folder / "loss=red" / "checkpoints" / "state.ckpt"
+    encoded = io.BytesIO()
+    torch.save({"step": Evil()}, encoded)
+    header = path.read_bytes().partition(b"\n")[0].split(b" ")
+    header[3] = hashlib.sha256(encoded.getvalue()).hexdigest().encode()
+    path.write_bytes(b" ".join(header) + b"\n" + encoded.getvalue())
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 1
+    assert not (sweep.place / "it-ran").exists()
+    assert sweep.states() == ["done", "failed"]
+    assert "weights_only" not in done.stderr  # nobody is told to switch it off
+
+
+def test_a_cache_that_would_run_code(tmp_path, monkeypatch):
+    import numpy as np
+
+    from losslens.data import cache
+
+    monkeypatch.chdir(tmp_path)
+    cache.store("mine", {"pixels": np.zeros((1, 3, 2, 2), np.uint8)})
+    (path,) = cache.cache_folder().rglob("*.npz")
+    np.savez(path, pixels=np.array([Evil()], dtype=object))
+    assert cache.load("mine") is None
+    path.write_bytes(pickle.dumps(Evil()))
+    assert cache.load("mine") is None
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize("file", ["status.json", "metrics.csv", "grid.png", "data.json", "pictures/00000000.png"])
+def test_a_file_of_a_variant_is_gone(sweep, unhurt, file):
+    killed(sweep)
+    path = sweep.folder / "loss=red" / file
+    if path.exists():
+        path.unlink()
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 0, done.stderr
+    assert sweep.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
+    assert sweep.results("loss=red")["metrics"] == unhurt["loss=red"]["metrics"]
+
+
+def test_the_table_of_contents_is_damaged(sweep):
+    killed(sweep)
+    (sweep.folder / "sweep.json").write_text("{ not whole")
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "sweep.json" in done.stderr
+
+
+def test_files_are_never_seen_half_written(tmp_path):
+    """A reader beside a writer, a thousand times."""
+    code = (
+        "import sys; from pathlib import Path; from losslens.files import write_json\n"
+        "path = Path(sys.argv[1])\n"
+        "for number in range(1000): write_json(path, {'numbers': [number] * 2000})\n"
+    )
+    path = tmp_path / "file.json"
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    seen = set()
+    while process.poll() is None:
+        if path.exists():
+            numbers = json.loads(path.read_text())["numbers"]
+            assert len(set(numbers)) == 1
+            assert len(numbers) == 2000
+            seen.add(numbers[0])
+    assert process.returncode == 0
+    assert len(seen) > 1
+    assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
