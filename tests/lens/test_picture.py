@@ -6,7 +6,9 @@ from PIL import Image
 from torch import nn
 
 from losslens.lens import change_bank, metamers, recover, responses
+from losslens.lens.look import Look
 from losslens.lens.picture import read_picture
+from losslens.lens.results import write_results
 from losslens.losses.ssim import SSIM
 
 
@@ -113,3 +115,14 @@ def test_images_that_are_none(cat):
         responses(nn.L1Loss(), cat[:, :1])
     with pytest.raises(ValueError, match="expected \\[0, 1\\]"):
         responses(nn.L1Loss(), cat * 2)
+
+
+def test_names_are_text_in_the_page(cat, tmp_path):
+    evil = "<script>alert(1)</script>"
+    look = Look(image=cat[..., :16, :16], losses={evil: nn.L1Loss()}, rms=0.03, steps=1, tolerance=1e-4)
+    for _, ask in look.pieces():
+        ask()
+    page = write_results(look, tmp_path, picture_name=evil, command=evil).read_text()
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert all(path.resolve().is_relative_to(tmp_path) for path in tmp_path.rglob("*"))

@@ -178,7 +178,7 @@ class Sweep:
                 raise ValueError(
                     f"the data has changed since {variant.name} began: {before['train']} images to train on and "
                     f"{before['val']} to validate on were {now['train']} and {now['val']} now, or others among them; "
-                    "bring them back, or begin a new sweep"
+                    "bring them back and go on with retry_failed=true, or begin a new sweep"
                 )
 
     def _fail(self, name: str, error: Exception) -> None:
