@@ -125,7 +125,8 @@ class Sweep:
                 return
             self.say("out of memory: the array is split, and its halves train one after another")
             for half in (array[: len(array) // 2], array[len(array) // 2 :]):
-                self._train_array([v for v in half if v.name not in self.failures], images, states, num_wanted)
+                for alike, latest in self._starts([each for each in half if each.name not in self.failures]):
+                    self._train_array(alike, images, latest, num_wanted)
         except Interrupted:
             raise
         except Exception as error:
@@ -166,7 +167,7 @@ class Sweep:
         digest = hashlib.sha256()
         for part in images:
             digest.update(str(tuple(part.shape)).encode())
-            digest.update(part.cpu().numpy().tobytes())
+            digest.update(part.cpu().contiguous().numpy().data)
         now = {"train": len(images.train), "val": len(images.val), "sha256": digest.hexdigest()}
         for variant in group:
             file = variant.folder / DATA
