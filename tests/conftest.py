@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,21 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
         browser.close()
+
+
+@contextmanager
+def quiet_page(browser, path: Path, width: int):
+    """A page in Chromium; afterwards, nothing was asked of anybody, and nothing went wrong."""
+    troubles = []
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: (troubles.append("alert"), dialog.dismiss()))
+    page.on("request", lambda asked: asked.url.startswith(("data:", "file:")) or troubles.append(asked.url))
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+    assert troubles == []
 
 
 def the_only(paths) -> Path:

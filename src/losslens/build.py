@@ -1,4 +1,4 @@
-"""The one place where configurations become objects."""
+"""Configurations: the one place where they become objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,3 +36,14 @@ def build_loss(config: Mapping[str, Any]) -> Any:
     if config["_target_"] != "losslens.losses.Loss":
         config = {key: value for key, value in config.items() if key not in composed}
     return build(config)
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """List the settings of a nested configuration by keys with dots."""
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            settings[f"{prefix}{key}"] = value
+    return settings

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from conftest import quiet_page
 
 from losslens.report.make import make_report
 
@@ -29,17 +30,8 @@ def folder(write_sweep):
 
 @pytest.fixture(params=[1280, 390])
 def page(request, folder, browser):
-    """The report in Chromium; afterwards, nothing was asked of anybody, and nothing went wrong."""
-    troubles = []
-    page = browser.new_page(viewport={"width": request.param, "height": 800})
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("dialog", lambda dialog: (troubles.append("alert"), dialog.dismiss()))
-    page.on("request", lambda asked: asked.url.startswith(("data:", "file:")) or troubles.append(asked.url))
-    page.goto((folder / "report.html").as_uri())
-    yield page
-    page.close()
-    assert troubles == []
+    with quiet_page(browser, folder / "report.html", request.param) as page:
+        yield page
 
 
 @pytest.mark.browser

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+from conftest import quiet_page
 
 from losslens import load_sweep
 from losslens.report.make import make_report
@@ -17,16 +18,8 @@ RECALL = "code/recall_at_1/isoluminant recoloring"
 
 @pytest.fixture(params=[1280, 390])
 def page(request, trained_sweep, browser):
-    """The report in Chromium; afterwards, nothing was asked of anybody, and nothing went wrong."""
-    troubles = []
-    page = browser.new_page(viewport={"width": request.param, "height": 800})
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("request", lambda asked: asked.url.startswith(("data:", "file:")) or troubles.append(asked.url))
-    page.goto((trained_sweep / "report.html").as_uri())
-    yield page
-    page.close()
-    assert troubles == []
+    with quiet_page(browser, trained_sweep / "report.html", request.param) as page:
+        yield page
 
 
 @pytest.mark.browser

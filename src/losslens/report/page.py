@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from losslens.build import flat_settings
 from losslens.files import write, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
@@ -186,18 +187,8 @@ def _heat(metric: str, value: float | None, column: list[float | None]) -> float
 
 def _differences(variants: list[VariantResult]) -> dict[str, Any]:
     """List the settings that differ between the configurations, and each variant's values."""
-    flat = {variant.name: dict(_flatten(variant.config)) for variant in variants}
+    flat = {variant.name: flat_settings(variant.config) for variant in variants}
     keys = dict.fromkeys(key for config in flat.values() for key in config)
     different = [key for key in keys if len({repr(config.get(key)) for config in flat.values()}) > 1]
     rows = {name: [str(config.get(key, NOTHING)) for key in different] for name, config in flat.items()}
     return {"keys": different, "rows": rows}
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    items = []
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            items += _flatten(value, f"{prefix}{key}.")
-        else:
-            items.append((f"{prefix}{key}", value))
-    return items

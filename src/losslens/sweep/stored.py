@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from losslens.build import flat_settings
 from losslens.report.results import SWEEP_FILE, read_sweep_file
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import unique
@@ -107,15 +108,7 @@ def _learned(config: Mapping[str, Any]) -> str:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    before, now = (dict(_flatten({k: v for k, v in each.items() if k not in COMMAND_KEYS})) for each in (old, new))
+    before, now = (flat_settings({k: v for k, v in each.items() if k not in COMMAND_KEYS}) for each in (old, new))
     keys = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
     shown = ", ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:SHOWN])
     return shown + (f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
