@@ -101,9 +101,11 @@ def test_fail_fast(sweep, unhurt):
 
 
 def test_a_library_that_ends_the_program(sweep, unhurt):
-    """`sys.exit` inside of a loss: nothing is lost."""
+    """`sys.exit` inside of a loss: that variant fails, and no other."""
     done = sweep.run(command(sweep, "exit"))
-    assert done.returncode != 0
+    assert done.returncode == 1
+    assert "loss=bad: RuntimeError: it wanted to end the program with sys.exit(3)" in done.stderr
+    assert sweep.states() == ["done", "done"]
     (sweep.place / "mended").touch()
     done = sweep.run([*sweep.resumption(), "retry_failed=true"])
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ class Folders(RuleBasedStateMachine):
         self.patch.undo()
         shutil.rmtree(self.folder.parent)
 
-    def fit(self, variants, images, *, on_failure, stop, **_):
+    def fit(self, variants, images, *, on_failure, on_done, stop, **_):
         self.trained += [variant.name for variant in variants]
         outcomes = {}
         for position, variant in enumerate(variants):
@@ -67,6 +67,7 @@ class Folders(RuleBasedStateMachine):
             )
             facts = {"steps": 1, "seconds": 1.0, "num_parameters": 1, "code_shape": [1], "compression_ratio": 1.0}
             outcomes[variant.name] = Outcome(metrics, [], facts)
+            on_done(variant.name, outcomes[variant.name])
         return outcomes
 
     def command(self, planned, fates, end, **options):
@@ -75,8 +76,9 @@ class Folders(RuleBasedStateMachine):
         options = {"report": False, "retry_failed": False, "fail_fast": False, **options}
         try:
             with locked(self.folder):
-                variants = add_variants(stored_variants(self.folder), planned)
-                run_module._run(variants, self.folder, options)
+                stored = stored_variants(self.folder)
+                variants, _ = add_variants(stored, planned)
+                run_module._run(variants, self.folder, options, known={each.name for each in stored})
         except Killed:
             return "killed"
         except SweepInterrupted:

@@ -103,7 +103,7 @@ def test_asked_to_stop_it_still_makes_the_report(sweep):
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "stopped: SIGTERM" in out
+    assert "stopped: SIGTERM; go on with: python train.py resume=" in out
     page = (sweep.folder / "report.html").read_text()
     assert "loss=l1: interrupted: SIGTERM" in page
     assert (sweep.folder / "sheet.png").is_file()
@@ -162,6 +162,23 @@ def test_variants_are_added(sweep, unhurt):
         assert sweep.results(name)["metrics"] == unhurt[name]["metrics"]
 
 
+def test_only_new_variants_are_named(sweep, unhurt):
+    assert sweep.run(sweep.command(losses="loss=l1,luma")).returncode == 0
+    done = sweep.run(sweep.command(losses="loss=red"))
+    assert done.returncode == 0, done.stderr
+    assert sweep.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
+
+
+def test_killed_while_folders_are_made(sweep, unhurt):
+    """Before `sweep.json`, which is written last, lists them."""
+    assert sweep.run(sweep.command(losses="loss=l1")).returncode == 0
+    (sweep.folder / "loss=red").mkdir()
+    (sweep.folder / "loss=red" / "config.yaml").write_text("half")
+    done = sweep.run()
+    assert done.returncode == 0, done.stderr
+    assert sweep.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
+
+
 def test_another_configuration_is_refused(sweep):
     assert sweep.run().returncode == 0
     done = sweep.run(sweep.command("optimizer.lr=0.01", "trainer.max_epochs=7"))
@@ -191,12 +208,14 @@ def test_a_single_run_goes_on(sweep):
         (["resume=nothing"], "nothing is no folder: give that of a sweep or of a run with resume=FOLDER"),
         (["resume=."], "has no sweep.json: give the folder of a sweep or of a run with resume=FOLDER"),
         (["-m", "resume=.", "loss=l1,red"], "resume=FOLDER knows its variants: it goes without -m"),
+        (["resume=.", "optimizer.lr=1"], "resume=FOLDER goes on with the settings of that folder, and not with"),
         (["sweep=name"], "sweep=NAME names a sweep of several variants: it goes with -m"),
         (["checkpoint.every=often"], "checkpoint.every is often: use a time such as 60s"),
     ],
 )
 def test_wrong_words(sweep, arguments, message):
-    done = sweep.run([*sweep.command()[:2], *arguments, *SIZE, "trainer=cpu"])
+    size = [] if any(each.startswith("resume=") for each in arguments) else [*SIZE, "trainer=cpu"]
+    done = sweep.run([*sweep.command()[:2], *arguments, *size])
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -91,6 +91,17 @@ class Evil:
         return (print, ("it ran",))
 
 
+def test_settings_that_call_something_else(trained_sweep, tmp_path):
+    """A checkpoint names what is made of it: networks, losses, optimizers, and nothing else."""
+    checkpoint = torch.load(trained_sweep / "loss=red,seed=1" / "checkpoints" / "last.ckpt", weights_only=True)
+    for target in ("os.mkdir", "torch.load", "logging.FileHandler"):
+        checkpoint["hyper_parameters"]["loss"] = {"_target_": target, "path": str(tmp_path / "made")}
+        torch.save(checkpoint, tmp_path / "evil.ckpt")
+        with pytest.raises(ValueError, match=f"names {target}, which is no class of a network"):
+            losslens.load_variant(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "made").exists()
+
+
 def test_what_is_no_variant(tmp_path, capsys):
     with pytest.raises(ValueError, match="holds no trained variant"):
         losslens.load_variant(tmp_path)

@@ -10,7 +10,7 @@ from losslens.report.study import Study, study_sweep
 from losslens.report.tensorboard import write_sweep_run
 
 
-def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path], list[str]]:
+def make_report(sweep: SweepResult, *, details: bool = False, study: bool = True) -> tuple[list[Path], list[str]]:
     """Write results, sheets, the sweep's TensorBoard run and the report into the sweep's folder.
 
     What cannot be written does not keep the rest from being written.
@@ -18,6 +18,7 @@ def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path
     Args:
         sweep: as it is now; it may still run.
         details: whether to write sheets with errors and with what each loss sees, too.
+        study: whether to study trained variants, which takes their data.
 
     Returns:
         The pages and pictures to look at, and what went wrong.
@@ -35,7 +36,8 @@ def make_report(sweep: SweepResult, *, details: bool = False) -> tuple[list[Path
 
     studies: dict[str, Study] = {}
     notes: list[str] = []
-    attempt("study of codes and colors", lambda: studies.update(study_sweep(sweep, notes.append)))
+    if study:
+        attempt("study of codes and colors", lambda: studies.update(study_sweep(sweep, notes.append)))
     attempt("results.csv, results.json", lambda: write_results(sweep, folder))
     if any(variant.picture_steps for variant in sweep.variants.values()):
         attempt("sheet.png", lambda: shown.extend(write_sheets(sweep, folder)))

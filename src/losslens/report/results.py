@@ -121,12 +121,12 @@ class VariantResult:
         Raises:
             FileNotFoundError: if there is none.
         """
-        from losslens.training.module import LitAutoencoder
+        from losslens.training.module import load_module
 
         path = self.folder / CHECKPOINT
         if not path.exists():
             raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
-        return LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return load_module(path)
 
     def _grid(self, step: int) -> tuple[Tensor, Tensor]:
         if step not in self._grids:

@@ -27,6 +27,6 @@ class Shared:
         if mine:
             try:
                 future.set_result(make())
-            except Exception as error:
+            except BaseException as error:
                 future.set_exception(error)
         return future.result()

@@ -22,6 +22,8 @@ class Heartbeat:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / HEARTBEAT
+        with suppress(OSError):
+            self.file.unlink(missing_ok=True)  # of a process that is gone
         self.begun = self.last = time.time()
         self.first_share: float | None = None
 

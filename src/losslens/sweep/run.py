@@ -4,7 +4,7 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
+from losslens.training.state import read_every
 from losslens.training.stop import Stop
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
@@ -45,15 +46,17 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
         ValueError: at the end, if variants failed; at once, if the folder does not fit to the command.
         SweepInterrupted: if it was asked to stop.
     """
+    read_every(jobs[0][0].checkpoint.every)
     with locked(folder):
-        planned = plan_variants(jobs, folder, single=single)
         stored = stored_variants(folder)
-        if single and stored and add_variants([], [*stored, *planned])[1:]:
+        variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
+        if single and len(variants) > 1:
             raise cannot_write(folder, "it holds another run")
-        return _run(add_variants(stored, planned), folder, jobs[0][0])
+        done = _run(variants, folder, jobs[0][0], known={variant.name for variant in stored})
+        return [done[name] for name in names]
 
 
-def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, float]]:
+def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
     """Go on with a sweep, or a single run, as far as it is not done.
 
     Args:
@@ -67,36 +70,55 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, fl
     if not (folder / SWEEP_FILE).is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep or of a run with resume=FOLDER")
     with locked(folder):
-        return _run(stored_variants(folder), folder, settings)
+        stored = stored_variants(folder)
+        _run(stored, folder, settings, known={variant.name for variant in stored})
 
 
-def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any]) -> list[dict[str, float]]:
+def _run(
+    variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str]
+) -> dict[str, dict[str, float]]:
+    """Train what is to be trained; returns the metrics of all variants that are done.
+
+    Args:
+        variants: all of the sweep.
+        folder: of the sweep.
+        settings: of the command.
+        known: names of the variants that have their folders already.
+    """
     for package in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)  # else it lists devices and advertises
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever asks for a profile sees it
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    _prepare(variants, folder)
+    _prepare(variants, folder, known)
     states = {variant.name: status_of(variant) for variant in variants}
     leave = ("done",) if settings["retry_failed"] else ("done", "failed")
     wanted = [name for name, state in states.items() if state not in leave]
     stop = Stop()
     count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
+    resume = f"python train.py resume={folder}"
+    shown: list[Path] = []
     with stopped_by_signals(stop):
         with _progress(console, count) as report:
             sweep = Sweep(variants, folder, console, report, stop, fail_fast=settings["fail_fast"])
             sweep.say(f"{count} in {folder}{_already(states)}")
             sweep.train(wanted)
-        shown = _report(folder, sweep.say) if settings["report"] and not sweep.disk_failed else []
+        if sweep.interrupted:
+            sweep.say(f"stopped: {stop.reason}; go on with: {resume}")
+        if settings["report"] and not sweep.disk_failed:
+            try:
+                shown = _report(folder, sweep.say, study=not sweep.interrupted)
+            except KeyboardInterrupt:
+                raise SweepInterrupted(stop.reason, resume, stop.exit_code) from None
     found = load_sweep(folder)
     if found.done:
         commands = [f"tensorboard --logdir {folder}"]
         commands += [f"python -m webbrowser {path.resolve().as_uri()}" for path in shown]
         print_results(console, list(found.variants.values()), commands)
     if sweep.interrupted:
-        raise SweepInterrupted(stop.reason, f"python train.py resume={folder}", stop.exit_code)
+        raise SweepInterrupted(stop.reason, resume, stop.exit_code)
     _raise_failures(found, single=variants[0].folder == folder)
-    return [variant.metrics for variant in found.done]
+    return {variant.name: variant.metrics for variant in found.done}
 
 
 def _already(states: Mapping[str, str]) -> str:
@@ -113,15 +135,13 @@ def _raise_failures(found: SweepResult, *, single: bool) -> None:
         raise ValueError(reasons if single else f"{len(failed)} of {len(found.variants)} variants failed: {reasons}")
 
 
-def _prepare(variants: Sequence[Variant], folder: Path) -> None:
-    """Make every folder that is not there yet, with its configuration and environment, before a variant starts."""
-    try:
-        write_sweep_file(folder, variants, distinct_losses(variants))
-    except OSError as error:
-        raise cannot_write(folder, error.strerror or str(error)) from error
+def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None:
+    """Make the folder of every new variant, with configuration and environment, and then list all in `sweep.json`."""
     surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for variant in variants:
-        if (variant.folder / "status.json").exists():
+        if variant.name in known:
+            for left in (variant.folder / "checkpoints").glob(".*.ckpt-*"):  # by a process that was killed
+                left.unlink()
             continue
         try:
             variant.folder.mkdir(exist_ok=True)
@@ -130,14 +150,18 @@ def _prepare(variants: Sequence[Variant], folder: Path) -> None:
             write_status(variant.folder, "pending")
         except OSError as error:
             raise cannot_write(variant.folder, error.strerror or str(error)) from error
+    try:
+        write_sweep_file(folder, variants, distinct_losses(variants))
+    except OSError as error:
+        raise cannot_write(folder, error.strerror or str(error)) from error
 
 
-def _report(folder: Path, say: Callable[[str], None]) -> list[Path]:
+def _report(folder: Path, say: Callable[[str], None], *, study: bool) -> list[Path]:
     """Make all that the sweep shows; a mistake there is told, and harms nothing else."""
     try:
         from losslens.report.make import make_report  # imports matplotlib, which the first step need not wait for
 
-        shown, mistakes = make_report(load_sweep(folder))
+        shown, mistakes = make_report(load_sweep(folder), study=study)
     except Exception as error:
         shown, mistakes = [], [f"{type(error).__name__}: {error}"]
         if TRACEBACK_WANTED:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from losslens.sweep.names import job_values
 
+RESUME_KEYS = ("resume", "report", "retry_failed", "fail_fast")
 Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 
 
@@ -27,6 +28,12 @@ def start_run(config: DictConfig) -> None:
     with fast_imports():
         from losslens.sweep.run import resume_sweep, run_sweep
     if config.resume is not None:
+        others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
+        if others:
+            raise ValueError(
+                f"resume=FOLDER goes on with the settings of that folder, and not with {', '.join(others)}: "
+                "leave them out, or begin a new sweep"
+            )
         resume_sweep(folder, config)
     else:
         run_sweep([(config, list(hydra.overrides.task), hydra.runtime.choices)], folder, single=True)

@@ -43,12 +43,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work on a sweep's folder."""
+    """Whether a process is at work on a sweep's folder, as far as that can be seen."""
+    if not (folder / LOCK).exists():
+        return False
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):
             return False
     except Timeout:
         return True
+    except OSError:  # somebody else's folder
+        return False
 
 
 def stored_variants(folder: Path) -> list[Variant]:
@@ -71,23 +75,26 @@ def status_of(variant: Variant) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["status"]) if path.is_file() else "pending"
 
 
-def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> list[Variant]:
+def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple[list[Variant], list[str]]:
     """Bring together what is in a folder and what a command asks for; what is equal is the same variant.
 
     Returns:
-        The stored ones, with the command's own settings, and then the new ones, under unique names.
+        The stored ones, with the command's own settings, and then the new ones, under unique names; and the names of
+        the planned ones, in their order.
 
     Raises:
         ValueError: if a variant of the same name is configured in another way.
     """
     known = {_learned(variant.config): variant for variant in stored}
     result = {variant.name: variant for variant in stored}
-    new = []
-    for variant in planned:
+    new: list[Variant] = []
+    names: dict[int, str] = {}
+    for place, variant in enumerate(planned):
         same = known.get(_learned(variant.config))
         if same is not None:
             own = {key: variant.config[key] for key in COMMAND_KEYS if key in variant.config}
             result[same.name] = replace(same, config={**same.config, **own})
+            names[place] = same.name
         elif variant.name in result:
             raise ValueError(
                 f"{variant.name} of {variant.folder.parent} is configured in another way: "
@@ -96,11 +103,13 @@ def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> list[
             )
         else:
             new.append(variant)
-    names = unique([*result, *(variant.name for variant in new)])[len(result) :]
-    for name, variant in zip(names, new, strict=True):
+    unique_names = unique([*result, *(variant.name for variant in new)])[len(result) :]
+    places = [place for place in range(len(planned)) if place not in names]
+    for place, name, variant in zip(places, unique_names, new, strict=True):
+        names[place] = name
         renamed = replace(variant, name=name, folder=variant.folder.with_name(name))
         result[name] = variant if name == variant.name else renamed
-    return list(result.values())
+    return list(result.values()), [names[place] for place in range(len(planned))]
 
 
 def _learned(config: Mapping[str, Any]) -> str:

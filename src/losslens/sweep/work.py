@@ -1,5 +1,6 @@
 """The variants of a command on their way: who trains with whom, from where, and what came of them."""
 
+import gc
 import hashlib
 import json
 import traceback
@@ -18,7 +19,7 @@ from losslens.sweep.folders import write_status
 from losslens.sweep.heartbeat import Heartbeat
 from losslens.sweep.plan import distinct_losses, group_variants, split_by_memory, workers
 from losslens.training.fit import Outcome, Variant, fit
-from losslens.training.state import SavedState, read_states
+from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 
 LOG, TRACEBACK, DATA = "log.txt", "traceback.txt", "data.json"
@@ -85,7 +86,6 @@ class Sweep:
             self.interrupted = True
             with suppress(OSError):  # on a full disk they go on saying that they run; nobody holds the lock any more
                 self._mark_interrupted()
-            self.say(f"stopped: {self.stop.reason}")
 
     def say(self, text: str) -> None:
         """Print a line, and add it to the sweep's log."""
@@ -118,34 +118,44 @@ class Sweep:
                 losses=self.losses,
                 states=states,
                 stop=self.stop,
+                on_done=self._done,
             )
         except torch.OutOfMemoryError as error:
+            outcomes = {}
             if len(array) == 1:
                 self._fail_all(array, error)
                 return
-            self.say("out of memory: the array is split, and its halves train one after another")
-            for half in (array[: len(array) // 2], array[len(array) // 2 :]):
-                for alike, latest in self._starts([each for each in half if each.name not in self.failures]):
-                    self._train_array(alike, images, latest, num_wanted)
         except Interrupted:
             raise
         except Exception as error:
             self._fail_all(array, error)
-        else:
-            for name, outcome in outcomes.items():
-                write_status(self.variants[name].folder, "done")
-                self.outcomes[name] = outcome
-                self.say(_summary(name, outcome))
-                append_line(self.variants[name].folder / LOG, "done")
+            return
         if self.stop:
             raise Interrupted
+        left = [each for each in array if each.name not in (*outcomes, *self.outcomes, *self.failures)]
+        if left:  # only here, where no error holds the memory of the array that was too large
+            gc.collect()
+            torch.cuda.empty_cache()
+            self.say("out of memory: the array is split, and its halves train one after another")
+            for half in (left[: -(-len(left) // 2)], left[-(-len(left) // 2) :]):
+                for alike, latest in self._starts(half):
+                    self._train_array(alike, images, latest, num_wanted)
+
+    def _done(self, name: str, outcome: Outcome) -> None:
+        folder = self.variants[name].folder
+        write_status(folder, "done")
+        remove_states(folder)
+        self.outcomes[name] = outcome
+        self.say(_summary(name, outcome))
+        append_line(folder / LOG, "done")
 
     def _starts(self, group: Sequence[Variant]) -> list[tuple[list[Variant], dict[str, SavedState]]]:
         """Divide variants by the step that they go on from: those of one array start at the same one.
 
         If all that were interrupted have a state of one step, as they usually have, they go on from the latest such.
         """
-        saved = {variant.name: {s.step: s for s in read_states(variant.folder, self.say)} for variant in group}
+        # Of two of one step, the latest.
+        saved = {variant.name: {s.step: s for s in read_states(variant.folder, self.say)[::-1]} for variant in group}
         begun = [set(steps) for steps in saved.values() if steps]
         common = set.intersection(*begun) if begun else set()
         parts: dict[int, list[Variant]] = {}
@@ -169,10 +179,10 @@ class Sweep:
             digest.update(str(tuple(part.shape)).encode())
             digest.update(part.cpu().contiguous().numpy().data)
         now = {"train": len(images.train), "val": len(images.val), "sha256": digest.hexdigest()}
-        for variant in group:
+        begun = [each for each in self.variants.values() if each.config["data"] == group[0].config["data"]]
+        for variant in begun:
             file = variant.folder / DATA
             if not file.exists():
-                write_json(file, now)
                 continue
             before = json.loads(file.read_text(encoding="utf-8"))
             if before != now:
@@ -181,6 +191,8 @@ class Sweep:
                     f"{before['val']} to validate on were {now['train']} and {now['val']} now, or others among them; "
                     "bring them back and go on with retry_failed=true, or begin a new sweep"
                 )
+        for variant in group:
+            write_json(variant.folder / DATA, now)
 
     def _fail(self, name: str, error: Exception) -> None:
         folder = self.variants[name].folder

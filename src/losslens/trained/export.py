@@ -18,7 +18,7 @@ from losslens.trained.card import model_card
 from losslens.trained.load import find_variant
 from losslens.training.module import LitAutoencoder
 
-TOLERANCE = 1e-4  # of reconstructions that come back
+TOLERANCE = 1e-4  # of what comes back, over the largest value if that is above 1
 EXAMPLE_SIZE = 72, 104  # of the images with which networks are traced: neither equal nor those of the training
 CHECKED = ((1, 64, 64), (3, 83, 57), (2, 321, 481))  # numbers and sizes of images with which exports are run back
 INPUTS, OUTPUTS = ["images"], ["reconstructions", "codes"]
@@ -50,7 +50,7 @@ class Check:
     """How an export was run back.
 
     Args:
-        difference: largest of any reconstruction or code.
+        difference: largest of any reconstruction or code, over the largest value if that is above 1.
         sizes: of the images, in words.
         code: shape of the codes of the first of them.
     """
@@ -141,7 +141,10 @@ def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, in
             expected = module(images), module.encode(images)
             given = run(images)
         codes.append(tuple(expected[1].shape))
-        differences += [float((mine - its).abs().max()) for mine, its in zip(expected, given, strict=True)]
+        differences += [
+            float((mine - its).abs().max() / mine.abs().max().clamp(min=1))
+            for mine, its in zip(expected, given, strict=True)
+        ]
     if not all(difference <= TOLERANCE for difference in differences):
         raise ValueError(
             f"the export was dropped: what it gives differs by {max(differences):.1e}, more than {TOLERANCE}"

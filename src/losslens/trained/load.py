@@ -6,7 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
-from losslens.training.module import LitAutoencoder
+from losslens.training.module import LitAutoencoder, load_module
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Found:
         """
         file = self.checkpoint
         try:
-            module: LitAutoencoder = LitAutoencoder.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+            module = load_module(file)
         except UnpicklingError as error:
             raise ValueError(
                 f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"

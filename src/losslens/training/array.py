@@ -83,8 +83,9 @@ class VariantArray(L.LightningModule):
         self._let_go()
 
     def on_train_epoch_start(self) -> None:
-        """Call the hook of all members that train."""
-        self._hook("on_train_epoch_start", training=True)
+        """Call the hook of all members that train, but for an epoch in whose midst they go on."""
+        if self.trainer.global_step >= self.first_step:
+            self._hook("on_train_epoch_start", training=True)
 
     def training_step(self, batch: Order, batch_idx: int) -> None:
         """Take a chunk of steps with all members that train."""
@@ -138,9 +139,6 @@ class VariantArray(L.LightningModule):
 
         with _no_autocast_cache():
             self.engine.each([member for member in self.validated if member.failure is None], validate)
-        if self.stop:
-            self._save(closed=False)
-            raise Interrupted
 
     def on_validation_epoch_end(self) -> None:
         """Bring the metrics together."""
@@ -188,7 +186,12 @@ class VariantArray(L.LightningModule):
         for member in self.members:
             if member.failure is None:
                 member.seconds += now - self._saved_time
-                save_state(member, closed=closed)
+                try:
+                    save_state(member, closed=closed)
+                except OSError:
+                    raise
+                except Exception as error:  # a callback whose state cannot be written, for instance
+                    member.fail(error)
         self._saved_step, self._saved_time = max(member.step for member in self.members), now
 
     def _start_engine(self) -> None:

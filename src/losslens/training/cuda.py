@@ -127,6 +127,8 @@ class GraphEngine:
                     member.check(loss, step)
         except OutOfMemory as error:
             member.fail(ValueError(f"{error}: use fewer pixels, a smaller data.batch_size or a smaller model"))
+        except SystemExit as error:  # of a library inside of its loss or model
+            member.fail(RuntimeError(f"it wanted to end the program with sys.exit({error.code})"))
         except Exception as error:
             member.fail(error)
 

@@ -23,7 +23,7 @@ from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import LitAutoencoder, draw_module
-from losslens.training.state import SavedState, read_every, remove_states
+from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
 from losslens.training.trainer import clipping, go_on, make_trainer
 
@@ -94,6 +94,7 @@ def fit(
     losses: Mapping[str, Mapping[str, Any]] | None = None,
     states: Mapping[str, SavedState] | None = None,
     stop: Stop | None = None,
+    on_done: Callable[[str, Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
     """Train variants together that share data and Trainer settings.
 
@@ -108,6 +109,7 @@ def fit(
         losses: configurations by name: every variant is measured with all of them at the end.
         states: from which variants go on, by name, all at the same step; without one they begin.
         stop: that training looks at.
+        on_done: called with the name of a variant and what came of it, as soon as all of it is on disk.
 
     Returns:
         What came of the variants that did not fail, by name.
@@ -177,6 +179,8 @@ def fit(
         if part.member.failure is None:
             try:
                 outcomes[name] = _finish(part, data, losses or {}, facts, say)
+                if on_done is not None:
+                    on_done(name, outcomes[name])
             except Exception as error:
                 part.member.fail(error)
         part.logger.experiment.close()
@@ -250,7 +254,6 @@ def _finish(
     }
     seen = seen_directions(member.module.loss)
     write_json(member.folder / "metrics.json", {"metrics": metrics, "seen": seen, **facts})
-    remove_states(member.folder)
     return Outcome(metrics, seen, facts)
 
 

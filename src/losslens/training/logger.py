@@ -20,7 +20,8 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
-        purge_step = first_step + 1 if first_step else None
+        begun = any(folder.glob("events.*"))
+        purge_step = first_step + 1 if first_step else 0 if begun else None
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=purge_step)
 
     @rank_zero_only

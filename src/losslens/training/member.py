@@ -106,7 +106,14 @@ class Member:
             if "capturable" in group and self.module.device.type == "cuda":
                 group["capturable"] = True  # its count of steps lives on the device
         if self._restored is not None:
+            for group, saved in zip(
+                self.optimizer.param_groups, self._restored["optimizer"]["param_groups"], strict=True
+            ):
+                if "capturable" in group:
+                    saved["capturable"] = group["capturable"]  # as this device wants it
             self.optimizer.load_state_dict(self._restored["optimizer"])
+            for callback, own in zip(self.callbacks, self._restored["callbacks"], strict=True):
+                callback.load_state_dict(own)
             if self.schedule is not None:
                 self.schedule.load_state_dict(self._restored["schedule"])
             self._restored = None
@@ -128,11 +135,9 @@ class Member:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned; the optimizer does once it is made."""
+        """Go on from what `state` returned; the optimizer does once it is made, and callbacks once they are set up."""
         self.module.load_state_dict(state["module"])
         self.random.load_state_dict(state["random"])
-        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(saved)
         self.metrics = dict(state["metrics"])
         self.step = self.first_step = state["step"]
         self.seconds = state["seconds"]

@@ -1,7 +1,7 @@
 """An autoencoder and a loss as an ordinary LightningModule."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from hydra.utils import get_object
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from losslens.data.pictures import as_images
 from losslens.training.metrics import reconstruction_metrics
 
 Config = Mapping[str, Any]
+BUILT = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 # The names under which torch's schedules ask for the number of steps.
 TOTAL_STEPS_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
@@ -136,6 +138,38 @@ class LitAutoencoder(L.LightningModule):
         if wanted and steps == float("inf"):
             raise ValueError("the schedule needs the number of steps, and training has no end: set trainer.max_epochs")
         return {name: int(steps) for name in wanted}
+
+
+def load_module(path: Path | str) -> LitAutoencoder:
+    """Load a checkpoint without running anything that it names but the classes of networks, losses and optimizers.
+
+    Args:
+        path: of a checkpoint file.
+
+    Raises:
+        ValueError: if its settings name anything else.
+        pickle.UnpicklingError: if it holds more than tensors and plain values.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    for target in _targets(checkpoint[LitAutoencoder.CHECKPOINT_HYPER_PARAMS_KEY]):
+        found = get_object(target)
+        if not (isinstance(found, type) and issubclass(found, BUILT)):
+            raise ValueError(
+                f"{path} names {target}, which is no class of a network, a loss, an optimizer or a schedule: "
+                "it is not called"
+            )
+    module: LitAutoencoder = LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    return module
+
+
+def _targets(settings: Any) -> Iterator[str]:
+    """List all that nested settings name by `_target_`."""
+    if isinstance(settings, Mapping):
+        yield from (str(value) for key, value in settings.items() if key == "_target_")
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        for each in settings:
+            yield from _targets(each)
 
 
 def draw_module(config: Mapping[str, Any]) -> LitAutoencoder:

@@ -69,5 +69,7 @@ def _equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
         first["python"] == second["python"]
         and first["numpy"][2] == second["numpy"][2]
         and np.array_equal(first["numpy"][1], second["numpy"][1])
-        and all(torch.equal(first[name], second[name]) for name in ("torch", "cuda") if name in first)
+        and all(
+            torch.equal(first[name], second[name]) for name in ("torch", "cuda") if name in first and name in second
+        )
     )

@@ -1,5 +1,6 @@
 """What callbacks and module of one variant see as their trainer."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,4 +128,6 @@ class VariantTrainer:
             checkpoint["lr_schedulers"] = [] if member.schedule is None else [member.schedule.state_dict()]
         module.on_save_checkpoint(checkpoint)
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, filepath)
+        encoded = io.BytesIO()  # torch tells of a full disk in words of its own
+        torch.save(checkpoint, encoded)
+        Path(filepath).write_bytes(encoded.getvalue())
