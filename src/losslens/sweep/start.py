@@ -81,8 +81,8 @@ def _split_paths(text: str) -> list[str]:
     paths: list[str] = []
     pieces = text.split(",")
     while pieces:
-        lengths = [n for n in range(len(pieces), 0, -1) if Path(",".join(pieces[:n]).strip()).expanduser().exists()]
-        length = lengths[0] if lengths else 1
+        lengths = range(len(pieces), 0, -1)
+        length = next((n for n in lengths if Path(",".join(pieces[:n]).strip()).expanduser().exists()), 1)
         paths.append(",".join(pieces[:length]))
         pieces = pieces[length:]
     return paths

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from losslens.build import flat_settings
-from losslens.report.results import SWEEP_FILE, read_sweep_file
+from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import unique
 from losslens.training.fit import Variant
@@ -71,8 +71,7 @@ def stored_variants(folder: Path) -> list[Variant]:
 
 def status_of(variant: Variant) -> str:
     """Return a variant's status: pending, running, interrupted, done or failed."""
-    path = variant.folder / "status.json"
-    return str(json.loads(path.read_text(encoding="utf-8"))["status"]) if path.is_file() else "pending"
+    return str(VariantResult(variant.name, variant.folder, {}, "").status["status"])
 
 
 def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple[list[Variant], list[str]]:

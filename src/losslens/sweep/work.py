@@ -18,6 +18,7 @@ from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.folders import write_status
 from losslens.sweep.heartbeat import Heartbeat
 from losslens.sweep.plan import distinct_losses, group_variants, split_by_memory, workers
+from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
@@ -110,7 +111,7 @@ class Sweep:
             outcomes = fit(
                 array,
                 images,
-                num_workers=min(workers(array), len(array)),
+                num_workers=workers(array),
                 num_threads=array[0].threads,
                 report=report,
                 on_failure=self._fail,
@@ -220,9 +221,7 @@ class Sweep:
     def _mark_interrupted(self) -> None:
         """Say in the folders of variants that did not come to their end that they can go on."""
         for name, variant in self.variants.items():
-            path = variant.folder / "status.json"
-            running = path.exists() and json.loads(path.read_text(encoding="utf-8"))["status"] == "running"
-            if running and name not in self.failures:
+            if status_of(variant) == "running" and name not in self.failures:
                 write_status(variant.folder, "interrupted", self.stop.reason)
                 append_line(variant.folder / LOG, f"interrupted: {self.stop.reason}")
 

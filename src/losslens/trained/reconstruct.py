@@ -16,6 +16,7 @@ from losslens.data.pictures import as_images
 from losslens.files import write
 from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
 from losslens.trained.load import find_variants
+from losslens.training.grid import to_pil
 from losslens.training.module import LitAutoencoder
 
 SHEET = "sheet"
@@ -121,9 +122,9 @@ def _reconstruct(
 ) -> dict[str, Image.Image]:
     """Reconstruct one picture by every variant, write each, and return all with the original first."""
     images = as_images(file)
-    rows = {"original": _to_pil(images)}
+    rows = {"original": to_pil(images[0])}
     for variant, module in modules.items():
-        rows[variant] = _to_pil(module.reconstruct(images))
+        rows[variant] = to_pil(module.reconstruct(images)[0])
         _write(folder / variant / f"{name}.png", rows[variant])
         if codes:
             with torch.no_grad():
@@ -150,10 +151,6 @@ def _sheet(names: list[str], columns: list[list[Image.Image]]) -> Image.Image:
 def _small(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     small = ImageOps.pad(picture, size, RESAMPLING, color="white")
     return torch.from_numpy(np.array(small)).movedim(-1, 0).float() / 255
-
-
-def _to_pil(images: Tensor) -> Image.Image:
-    return Image.fromarray((images[0] * 255).round().to(torch.uint8).movedim(0, -1).contiguous().numpy())
 
 
 def _write(path: Path, picture: Image.Image) -> None:

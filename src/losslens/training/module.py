@@ -151,14 +151,16 @@ def load_module(path: Path | str) -> LitAutoencoder:
         pickle.UnpicklingError: if it holds more than tensors and plain values.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    for target in _targets(checkpoint[LitAutoencoder.CHECKPOINT_HYPER_PARAMS_KEY]):
+    settings = checkpoint[LitAutoencoder.CHECKPOINT_HYPER_PARAMS_KEY]
+    for target in _targets(settings):
         found = get_object(target)
         if not (isinstance(found, type) and issubclass(found, BUILT)):
             raise ValueError(
                 f"{path} names {target}, which is no class of a network, a loss, an optimizer or a schedule: "
                 "it is not called"
             )
-    module: LitAutoencoder = LitAutoencoder.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    module = LitAutoencoder(**settings)
+    module.load_state_dict(checkpoint["state_dict"])
     return module
 
 
