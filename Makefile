@@ -16,8 +16,8 @@ help: ## list the targets
 sweep: .venv/.installed ## train the five variants: l1, luma, red, green, blue
 	$(BIN)/python train.py -m loss=l1,luma,red,green,blue
 
-test: .venv/.installed ## run the tests
-	$(BIN)/python -m pytest
+test: .venv/.installed ## run the tests, in as many processes as there are cores
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/.installed ## check style and types
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import torch
-from sweeps import VARIANTS, Sweep
+from sweeps import TINY, VARIANTS, Sweep
 
 MIB = 1024 * 1024
 
@@ -74,6 +74,22 @@ def test_a_full_disk(sweep, unhurt):
         filler.unlink()
         subprocess.run(["mount", "-o", f"remount,size={64 * MIB}", str(outputs)], check=True)
         assert_ends_as_unhurt(sweep, unhurt)
+
+
+def test_a_full_disk_that_is_met_by_events(sweep):
+    """Where no state is due, it is TensorBoard's own thread that meets it."""
+    size = [*(each for each in TINY if "every" not in each and "max_epochs" not in each), "checkpoint.every=1h"]
+    with small_disk(sweep.place, 3 * MIB) as outputs:
+        command = sweep.command("trainer.max_epochs=2000", "trainer.check_val_every_n_epoch=1000", size=size)
+        process = sweep.start([*command, "trainer.log_every_n_steps=1"])
+        sweep.wait_for(lambda: list(sweep.folder.glob("*/events.*")), process)
+        with (outputs / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert errors.count("\n") == 1, errors
+        assert "No space left on device" in errors
 
 
 def test_a_disk_that_is_full_from_the_start(sweep):

@@ -3,9 +3,13 @@
 import random
 import signal
 import time
+from threading import Timer
 
 import pytest
+from filelock import FileLock
 from sweeps import LOSSES, SIZE, TINY, VARIANTS, Sweep
+
+from losslens.sweep.stored import is_locked, locked
 
 SLOW = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
 
@@ -90,11 +94,12 @@ def test_asked_to_stop_it_writes_states_first(sweep):
     """With a minute between states, none would be there otherwise."""
     size = [*(each for each in SLOW if not each.startswith("checkpoint.every")), "checkpoint.every=60s"]
     process = sweep.start(sweep.command(size=size))
-    sweep.wait_for(lambda: (sweep.folder / "loss=red" / "metrics.csv").exists(), process)
+    table = sweep.folder / "loss=red" / "metrics.csv"
+    sweep.wait_for(lambda: table.exists() and table.read_text().count("\n") > 2, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
-    assert sweep.saved_step("loss=l1") == sweep.saved_step("loss=red") >= 50
+    assert sweep.saved_step("loss=l1") == sweep.saved_step("loss=red") > 50  # where the first validation was
 
 
 def test_asked_to_stop_it_still_makes_the_report(sweep):
@@ -107,6 +112,33 @@ def test_asked_to_stop_it_still_makes_the_report(sweep):
     page = (sweep.folder / "report.html").read_text()
     assert "loss=l1: interrupted: SIGTERM" in page
     assert (sweep.folder / "sheet.png").is_file()
+
+
+def test_asked_to_stop_with_a_variant_that_is_done(sweep, unhurt):
+    """Then there is a report with pictures and a table to make."""
+    shown = [each for each in TINY if each != "report=false"]
+    assert sweep.run(sweep.command(losses="loss=l1", size=shown)).returncode == 0
+    process = sweep.start(sweep.command(size=shown))
+    sweep.wait_for(lambda: sweep.saved_step() >= 20, process)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 143
+    assert sweep.states() == ["done", "interrupted"]
+    assert sweep.run(sweep.resumption()).returncode == 0
+    for name in VARIANTS:
+        assert sweep.results(name)["weights"] == unhurt[name]["weights"]
+        assert sweep.results(name)["metrics"] == unhurt[name]["metrics"]
+
+
+def test_someone_who_looks_at_the_lock_is_in_nobodys_way(tmp_path):
+    """As `losslens.status` does, for a moment."""
+    lock = FileLock(tmp_path / "sweep.lock", thread_local=False)
+    lock.acquire()
+    Timer(0.3, lock.release).start()
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
 
 
 def test_a_second_signal_ends_it_at_once(sweep):
@@ -167,6 +199,19 @@ def test_only_new_variants_are_named(sweep, unhurt):
     done = sweep.run(sweep.command(losses="loss=red"))
     assert done.returncode == 0, done.stderr
     assert sweep.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
+
+
+def test_a_variant_that_is_called_as_one_that_is_there(sweep):
+    """Names say what varies in a command: here the seeds in both."""
+    size = [each for each in TINY if each != "trainer.max_epochs=6"] + ["trainer.max_epochs=1"]
+    assert sweep.run(sweep.command("seed=1,2", losses="loss=l1", size=size)).returncode == 0
+    for _ in range(2):  # the second time, all is there
+        done = sweep.run(sweep.command("seed=1,2", losses="loss=luma", size=size))
+        assert done.returncode == 0, done.stderr
+        folders = sorted(path.parent.name for path in sweep.folder.glob("*/metrics.json"))
+        assert folders == ["loss=luma,seed=1", "loss=luma,seed=2", "seed=1", "seed=2"]
+    assert "2 done from earlier on" not in done.stdout
+    assert "4 done from earlier on" in done.stdout
 
 
 def test_killed_while_folders_are_made(sweep, unhurt):

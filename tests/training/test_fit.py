@@ -25,7 +25,11 @@ HAS_GPU = torch.cuda.is_available()
 def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_gpu, has_bf16, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: has_bf16)
-    monkeypatch.setattr(trainer_module, "build", lambda config, **_: SimpleNamespace(**config, world_size=1))
+    monkeypatch.setattr(
+        trainer_module,
+        "build",
+        lambda config, **_: SimpleNamespace(**config, world_size=1, _signal_connector=SimpleNamespace()),
+    )
     config = {"accelerator": accelerator, "precision": "auto", "callbacks": []}
     assert trainer_module.make_trainer(config, tmp_path, []).precision == precision
 

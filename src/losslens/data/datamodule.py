@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losslens.data.source import Images
-from losslens.data.store import Batches, Order, draw_order
+from losslens.data.store import Batches, Order, OrderStream
 
 VAL_BATCH_SIZE = {"cpu": 32}  # at least; in larger ones SSIM takes three times as long, outside of the caches
 MAX_SHARE_OF_FREE_MEMORY = 0.5  # of the GPU; what is larger stays in main memory, and batches travel
@@ -88,7 +88,7 @@ class Orders:
     Args:
         count: of training images.
         batch_size: images per step.
-        generators: of the variants; what each draws is what it would draw alone.
+        streams: of the variants; what each draws is what it would draw alone.
         flip: mirror each image left to right with probability 1/2.
         num_steps: of the epoch.
         chunk: most steps at once.
@@ -98,7 +98,7 @@ class Orders:
         self,
         count: int,
         batch_size: int,
-        generators: Sequence[torch.Generator],
+        streams: Sequence[OrderStream],
         *,
         flip: bool,
         num_steps: int,
@@ -106,7 +106,7 @@ class Orders:
     ) -> None:
         self.count = count
         self.batch_size = batch_size
-        self.generators = generators
+        self.streams = streams
         self.flip = flip
         self.num_steps = num_steps
         self.chunk = chunk
@@ -115,7 +115,7 @@ class Orders:
         return -(-self.num_steps // self.chunk)
 
     def __iter__(self) -> Iterator[Order]:
-        drawn = [draw_order(self.count, self.batch_size, generator, self.flip) for generator in self.generators]
+        drawn = [stream.draw(self.count, self.batch_size, self.flip) for stream in self.streams]
         indices, mirror = (torch.stack(parts)[:, : self.num_steps] for parts in zip(*drawn, strict=True))
         yield from map(Order, indices.split(self.chunk, dim=1), mirror.split(self.chunk, dim=1))
 
@@ -127,7 +127,7 @@ class ArrayDataModule(HeldImages):
         images: decoded images, shared by the variants.
         batch_size: images per training step.
         flip: mirror training images with probability 1/2.
-        generators: of the variants.
+        streams: of the variants.
         chunk: most steps at once.
         limit: `limit_train_batches` of Lightning: steps of an epoch as a number or as a share; None: all.
 
@@ -141,30 +141,24 @@ class ArrayDataModule(HeldImages):
         *,
         batch_size: int,
         flip: bool,
-        generators: Sequence[torch.Generator],
+        streams: Sequence[OrderStream],
         chunk: int,
         limit: int | float | None,
     ) -> None:
         super().__init__(images, batch_size=batch_size, flip=flip)
-        self.generators = generators
+        self.streams = streams
         self.chunk = chunk
         all_steps = len(images.train) // batch_size
         self.num_steps = (
             all_steps if limit is None else min(limit, all_steps) if isinstance(limit, int) else int(limit * all_steps)
         )
 
-    def pass_over(self, epochs: int) -> None:
-        """Draw the order of the first epochs from all generators, and forget it."""
-        for generator in self.generators:
-            for _ in range(epochs):
-                draw_order(len(self.images.train), self.batch_size, generator, self.flip)
-
     def train_dataloader(self) -> Orders:
         """Return the steps of an epoch, drawn anew at every pass."""
         return Orders(
             len(self.images.train),
             self.batch_size,
-            self.generators,
+            self.streams,
             flip=self.flip,
             num_steps=self.num_steps,
             chunk=self.chunk,

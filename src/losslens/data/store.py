@@ -29,6 +29,32 @@ def draw_order(count: int, batch_size: int, generator: torch.Generator, flip: bo
     return Order(*(drawn[: steps * batch_size].view(steps, batch_size) for drawn in (order, mirror)))
 
 
+class OrderStream:
+    """The order of a variant's data, drawn anew for every epoch.
+
+    Args:
+        seed: of the variant.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self.epoch_start = self.next_epoch
+
+    @property
+    def next_epoch(self) -> Tensor:
+        """The state from which the next order is drawn, uint8; `epoch_start` is that of the latest one."""
+        return self._generator.get_state()
+
+    def go_on_from(self, state: Tensor) -> None:
+        """Draw the next order from such a state."""
+        self._generator.set_state(state)
+
+    def draw(self, count: int, batch_size: int, flip: bool) -> Order:
+        """Draw the order of an epoch as `draw_order` does."""
+        self.epoch_start = self.next_epoch
+        return draw_order(count, batch_size, self._generator, flip)
+
+
 def gather(images: Tensor, indices: Tensor, mirror: Tensor) -> Tensor:
     """Make a batch, float `(B, 3, H, W)` in [0, 1], of uint8 images `(N, 3, H, W)` on the same device."""
     batch = images[indices]

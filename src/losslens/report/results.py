@@ -45,7 +45,7 @@ class VariantResult:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """`status` (pending, running, done, failed) and `reason`."""
+        """`status` (pending, running, interrupted, done, failed) and `reason`."""
         return self._json("status.json") or {"status": "pending", "reason": None}
 
     @property

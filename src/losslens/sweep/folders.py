@@ -82,7 +82,7 @@ def cannot_write(path: Path, reason: str) -> ValueError:
 
 
 def write_status(folder: Path, state: str, reason: str | None = None) -> None:
-    """Write `status.json`: pending, running, done, or failed with the reason."""
+    """Write `status.json`: pending, running or done; interrupted or failed, with the reason."""
     write_json(folder / "status.json", {"status": state, "reason": reason})
 
 

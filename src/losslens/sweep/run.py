@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from losslens.files import write_json, write_text
+from losslens.files import is_disk_error, write_json, write_text
 from losslens.report.results import SWEEP_FILE, SweepResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
 from losslens.sweep.errors import TRACEBACK_WANTED, SweepInterrupted
@@ -98,7 +99,7 @@ def _run(
     count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
     resume = f"python train.py resume={folder}"
     shown: list[Path] = []
-    with stopped_by_signals(stop):
+    with stopped_by_signals(stop), _quiet_writers():
         with _progress(console, count) as report:
             sweep = Sweep(variants, folder, console, report, stop, fail_fast=settings["fail_fast"])
             sweep.say(f"{count} in {folder}{_already(states)}")
@@ -137,7 +138,8 @@ def _raise_failures(found: SweepResult, *, single: bool) -> None:
 
 def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None:
     """Make the folder of every new variant, with configuration and environment, and then list all in `sweep.json`."""
-    surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
+    if any(variant.name not in known for variant in variants):
+        surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for variant in variants:
         if variant.name in known:
             for left in (variant.folder / "checkpoints").glob(".*.ckpt-*"):  # by a process that was killed
@@ -171,6 +173,22 @@ def _report(folder: Path, say: Callable[[str], None], *, study: bool) -> list[Pa
     if mistakes:
         say(f"the results stay; once that is mended, make the rest with: python -m losslens.report {folder}")
     return shown
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Inside, threads that write events print no traceback on a full disk: whoever hands them events gets the error."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is None or not is_disk_error(arguments.exc_value):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from omegaconf import OmegaConf
 from losslens.build import flat_settings
 from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
 from losslens.sweep.folders import cannot_write
-from losslens.sweep.names import unique
+from losslens.sweep.names import safe_name, unique
 from losslens.training.fit import Variant
 
 LOCK = "sweep.lock"
 # What says how a command goes, and not what a variant learns.
 COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint")
+MAIN_VALUES = ("loss", "model", "data", "seed")  # what a variant is called by; a sweep may have more of them
+PATIENCE = 2.0  # seconds: who only looks whether a folder is held, holds it for a moment
 SHOWN = 3  # differences in a message
 
 
@@ -31,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE)
     except Timeout:
         raise ValueError(f"another process is at work on {folder}: wait for it, or stop it first") from None
     except OSError as error:
@@ -77,6 +79,9 @@ def status_of(variant: Variant) -> str:
 def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple[list[Variant], list[str]]:
     """Bring together what is in a folder and what a command asks for; what is equal is the same variant.
 
+    A new one with the name of a stored one, which is called by what varies in its own command, gets a longer name if
+    its loss, model, data or seed is another one.
+
     Returns:
         The stored ones, with the command's own settings, and then the new ones, under unique names; and the names of
         the planned ones, in their order.
@@ -94,6 +99,8 @@ def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple
             own = {key: variant.config[key] for key in COMMAND_KEYS if key in variant.config}
             result[same.name] = replace(same, config={**same.config, **own})
             names[place] = same.name
+        elif variant.name in result and (longer := _longer_name(result[variant.name], variant)):
+            new.append(replace(variant, name=longer))
         elif variant.name in result:
             raise ValueError(
                 f"{variant.name} of {variant.folder.parent} is configured in another way: "
@@ -107,8 +114,16 @@ def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple
     for place, name, variant in zip(places, unique_names, new, strict=True):
         names[place] = name
         renamed = replace(variant, name=name, folder=variant.folder.with_name(name))
-        result[name] = variant if name == variant.name else renamed
+        result[name] = variant if name == planned[place].name else renamed
     return list(result.values()), [names[place] for place in range(len(planned))]
+
+
+def _longer_name(old: Variant, new: Variant) -> str | None:
+    """Add to the name of a new variant what tells it apart from an old one of the same name, if anything does."""
+    different = [key for key in MAIN_VALUES if old.values.get(key) != new.values.get(key)]
+    values = [f"{key}={new.values[key]}" for key in different]
+    place = 1 if different[:1] == ["loss"] else 0  # the loss stands first
+    return safe_name(",".join([*values[:place], new.name, *values[place:]])) if different else None
 
 
 def _learned(config: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
+from losslens.sweep.names import unique
 from losslens.training.module import LitAutoencoder, load_module
 
 
@@ -80,7 +81,7 @@ def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     Raises:
         ValueError: if a path holds none.
     """
-    found: dict[str, Found] = {}
+    found: list[tuple[str, Found]] = []
     for given in paths:
         path = Path(given).expanduser()
         places = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path)))]
@@ -89,12 +90,8 @@ def find_variants(paths: list[Path | str]) -> dict[str, Found]:
             raise ValueError(
                 f"{given} holds no trained variant: give the folder of a variant or of a sweep, or a checkpoint file"
             )
-        for name, each in inside:
-            shown, number = name, 2
-            while shown in found:
-                shown, number = f"{name}-{number}", number + 1
-            found[shown] = each
-    return found
+        found += inside
+    return dict(zip(unique([name for name, _ in found]), (each for _, each in found), strict=True))
 
 
 def _variants_in(path: Path) -> list[tuple[str, Found]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from losslens.data.pictures import as_images
 from losslens.files import write
 from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
+from losslens.sweep.names import unique
 from losslens.trained.load import find_variants
 from losslens.training.grid import to_pil
 from losslens.training.module import LitAutoencoder
@@ -80,7 +81,7 @@ def find_pictures(paths: Sequence[str]) -> dict[str, Path]:
         ValueError: if one leads to no file.
     """
     endings = Image.registered_extensions()
-    found: dict[str, Path] = {}
+    found: list[Path] = []
     for given in paths:
         path = Path(given).expanduser()
         if path.is_dir():
@@ -89,12 +90,9 @@ def find_pictures(paths: Sequence[str]) -> dict[str, Path]:
             files = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
         if not files:
             raise ValueError(f"{given} leads to no picture: give files or folders with images=PATH")
-        for file in files:
-            name, number = file.stem, 2
-            while name.casefold() in (SHEET, *(each.casefold() for each in found)):
-                name, number = f"{file.stem}-{number}", number + 1
-            found[name] = file
-    return found
+        found += files
+    _, *names = unique([SHEET, *(file.stem for file in found)])
+    return dict(zip(names, found, strict=True))
 
 
 def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:

@@ -17,6 +17,9 @@ from losslens.training.member import Member
 from losslens.training.state import Every, save_state
 from losslens.training.stop import Interrupted, Stop
 
+PATIENCE = 2.0  # seconds that a validation may take to its end after a wish to stop
+LEAST_SHARE = 50  # of training: states are not written for more than 2% of the time, however large they are
+
 
 class VariantArray(L.LightningModule):
     """Train variants together: what each learns does not depend on who trains beside it.
@@ -57,8 +60,11 @@ class VariantArray(L.LightningModule):
         self.every = every
         self.stop = stop
         self.first_step = members[0].first_step  # all of an array go on from the same one
+        self.has_ended = False
         self._saved_step = self.first_step
         self._saved_time = time.monotonic()
+        self._saving_seconds = 0.0
+        self._validation_seconds = float("inf")  # of the last one; nobody knows how long the first one takes
 
     def setup(self, stage: str) -> None:
         """Give every member its trainer."""
@@ -69,6 +75,9 @@ class VariantArray(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Make every member's optimizer and schedule; the members step them."""
+        device = self.trainer.strategy.root_device.type
+        if any(member.device_before not in (None, device) for member in self.members):
+            self.say(f"goes on on another kind of device, {device}: last digits will be others")
         self._each(Member.configure)
         return [member.optimizer for member in self.members if member.failure is None]
 
@@ -120,6 +129,9 @@ class VariantArray(L.LightningModule):
         step = self.trainer.global_step if self.trainer.state.fn == "fit" else self.first_step
         ready = [each for each in self.members if each.failure is None and step >= self.first_step]
         self.validated = [each for each in ready if each.validated_step != each.step]
+        if self.validated and self._validation_seconds > PATIENCE:  # so that it can be left in its midst
+            self.save(closed=self.trainer.state.fn == "validate")
+        self._validation_started = time.monotonic()
         self._each(Member.begin_validation, self.validated)
         self._validation_hook("on_validation_start")
 
@@ -128,7 +140,13 @@ class VariantArray(L.LightningModule):
         self._validation_hook("on_validation_epoch_start")
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Validate a batch of images `(N, 3, H, W)` with all members at once."""
+        """Validate a batch of images `(N, 3, H, W)` with all members at once.
+
+        Raises:
+            Interrupted: if it was asked to stop, and the states from before this validation are on disk.
+        """
+        if self.stop and self._validation_seconds > PATIENCE:
+            raise Interrupted
 
         def validate(member: Member) -> None:
             precision = member.trainer.precision_plugin
@@ -142,6 +160,7 @@ class VariantArray(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Bring the metrics together."""
+        self._validation_seconds = time.monotonic() - self._validation_started
         self._validation_hook("on_validation_epoch_end")
         self._each(Member.end_validation, self.validated)
 
@@ -162,6 +181,7 @@ class VariantArray(L.LightningModule):
 
     def on_train_end(self) -> None:
         """Call the hook of all members."""
+        self.has_ended = True
         self._hook("on_train_end")
 
     def on_fit_end(self) -> None:
@@ -176,12 +196,18 @@ class VariantArray(L.LightningModule):
     def _save_if_due(self, *, closed: bool) -> None:
         """Write states if it is time; if training is to stop, write them and raise `Interrupted`."""
         steps = max(member.step for member in self.members) - self._saved_step
-        if self.stop or time.monotonic() - self._saved_time >= self.every.seconds or steps >= self.every.steps:
-            self._save(closed=closed)
+        seconds = max(self.every.seconds, LEAST_SHARE * self._saving_seconds)
+        if self.stop or time.monotonic() - self._saved_time >= seconds or steps >= self.every.steps:
+            self.save(closed=closed)
         if self.stop:
             raise Interrupted
 
-    def _save(self, *, closed: bool) -> None:
+    def save(self, *, closed: bool) -> None:
+        """Write the states of all members that have not failed.
+
+        Args:
+            closed: whether all that comes at the end of an epoch was done.
+        """
         now = time.monotonic()
         for member in self.members:
             if member.failure is None:
@@ -190,9 +216,10 @@ class VariantArray(L.LightningModule):
                     save_state(member, closed=closed)
                 except OSError:
                     raise
-                except Exception as error:  # a callback whose state cannot be written, for instance
+                except Exception as error:  # a callback whose state cannot be kept, for instance
                     member.fail(error)
-        self._saved_step, self._saved_time = max(member.step for member in self.members), now
+        self._saved_step, self._saved_time = max(member.step for member in self.members), time.monotonic()
+        self._saving_seconds = self._saved_time - now
 
     def _start_engine(self) -> None:
         device = self.trainer.strategy.root_device
@@ -208,7 +235,7 @@ class VariantArray(L.LightningModule):
             if member.failure is None:
                 try:
                     function(member)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     member.fail(error)
 
     def _hook(self, name: str, *arguments: Any, training: bool = False) -> None:

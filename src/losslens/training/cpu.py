@@ -42,8 +42,10 @@ class ThreadEngine:
 
         def limit() -> int:
             """How many steps all take: one more than the furthest, for another worker may be in the midst of it."""
+            if not stop:
+                return num_steps
             with lock:
-                if stop and len(limits) == 1:
+                if len(limits) == 1:
                     limits.append(min(num_steps, 1 + max(member.step - first[member] for member in members)))
                 return limits[-1]
 
@@ -98,9 +100,7 @@ class ThreadEngine:
                     self.say(f"out of memory: from here on {self.num_workers} variants compute at once")
                     return
                 member.fail(ValueError(f"{error}: use fewer pixels, a smaller data.batch_size or a smaller model"))
-            except SystemExit as error:  # of a library inside of its loss or model
-                member.fail(RuntimeError(f"it wanted to end the program with sys.exit({error.code})"))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 member.fail(error)
             else:
                 if again:

@@ -1,5 +1,6 @@
 """Training an array on a GPU: the step of all variants is captured once as a CUDA graph, and replayed."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from losslens.training.buffers import Buffers
 from losslens.training.member import Member, OutOfMemory
 from losslens.training.stop import Stop
 
+SPAN_SECONDS = 1.0  # after which the host looks whether it is asked to stop
 WARM_UP_STEPS = 3  # taken one by one: libraries choose their kernels, optimizers make their state
 
 Replay = Callable[[], None]
@@ -37,13 +39,25 @@ class GraphEngine:
         self._settings: dict[Member, Any] = {}
         self._streams: dict[Member, torch.cuda.Stream] = {}
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self._room = 0  # most steps of an order so far
+        self._seconds_per_step = SPAN_SECONDS  # until it is measured
         self.close()
 
     def run(self, members: Sequence[Member], order: Order, images: Tensor, stop: Stop) -> None:
         """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains.
 
-        A chunk of replays is short: it is taken to its end even if asked to stop.
+        Asked to stop, it ends after a span that takes about a second; then all have taken the same number of steps.
         """
+        num_steps, taken = order.indices.shape[1], 0
+        self._room = max(self._room, num_steps)
+        while taken < num_steps and not (stop and taken):
+            span = min(num_steps - taken, max(1, int(SPAN_SECONDS / self._seconds_per_step)))
+            begin = time.perf_counter()
+            self._run_span(members, Order(*(part[:, taken : taken + span] for part in order)), images)
+            self._seconds_per_step = (time.perf_counter() - begin) / span
+            taken += span
+
+    def _run_span(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
         end = order.indices.shape[1]
         rows = {member: row for row, member in enumerate(members) if member.active}
         first = 0
@@ -72,7 +86,7 @@ class GraphEngine:
         for member in members:
             try:
                 function(member)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 member.fail(error)
 
     def close(self) -> None:
@@ -127,16 +141,14 @@ class GraphEngine:
                     member.check(loss, step)
         except OutOfMemory as error:
             member.fail(ValueError(f"{error}: use fewer pixels, a smaller data.batch_size or a smaller model"))
-        except SystemExit as error:  # of a library inside of its loss or model
-            member.fail(RuntimeError(f"it wanted to end the program with sys.exit({error.code})"))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             member.fail(error)
 
     def _capture(self, members: list[Member], rows: dict[Member, int], order: Order, images: Tensor) -> None:
         """Capture the step of members, as many side by side as memory allows; refuse those for which it fails."""
         self.close()
-        self._indices, self._mirror = (torch.zeros_like(part) for part in order)
-        self._length = self._indices.shape[1]
+        self._length = self._room
+        self._indices, self._mirror = (part.new_zeros(len(part), self._length, *part.shape[2:]) for part in order)
         self._rates = {
             member: torch.zeros(len(member.optimizer.param_groups), self._length, device=self.device)
             for member in members

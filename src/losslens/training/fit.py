@@ -129,7 +129,7 @@ def fit(
         images,
         batch_size=data_settings["batch_size"],
         flip=data_settings["flip"],
-        generators=(generators := []),
+        streams=(streams := []),
         chunk=chunk,
         limit=settings.get("limit_train_batches"),
     )
@@ -146,7 +146,7 @@ def fit(
         members = [part.member for part in parts.values()]
         if not members:
             return {}
-        generators += [member.generator for member in members]
+        streams += [member.order for member in members]
         array = VariantArray(
             members,
             num_workers=num_workers,
@@ -160,6 +160,8 @@ def fit(
             go_on(trainer, data, next(iter(states.values())))
         with stop.awaited():
             trainer.fit(array, datamodule=data)
+            if not array.has_ended:  # the Trainer skips what was at its end already
+                array.on_train_end()
             if any(member.failure is None and member.validated_step != member.step for member in members):
                 trainer.validate(array, datamodule=data, verbose=False)
         facts = {
@@ -174,16 +176,22 @@ def fit(
         raise
     finally:
         torch.set_num_threads(threads_before)
-    outcomes = {}
-    for name, part in parts.items():
-        if part.member.failure is None:
-            try:
-                outcomes[name] = _finish(part, data, losses or {}, facts, say)
-                if on_done is not None:
-                    on_done(name, outcomes[name])
-            except Exception as error:
-                part.member.fail(error)
-        part.logger.experiment.close()
+    outcomes: dict[str, Outcome] = {}
+    try:
+        for name, part in parts.items():
+            if part.member.failure is None:
+                try:
+                    outcome = _finish(part, data, losses or {}, facts, say)
+                    if on_done is not None:
+                        on_done(name, outcome)
+                    outcomes[name] = outcome
+                except Exception as error:
+                    part.member.fail(error)
+            part.logger.experiment.close()
+    except KeyboardInterrupt:  # what is trained is not trained again
+        array.members = [part.member for name, part in parts.items() if name not in outcomes]
+        array.save(closed=True)
+        raise
     return outcomes
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
+from losslens.data.store import OrderStream
 from losslens.training.module import LitAutoencoder
 from losslens.training.random_stream import RandomStream
 from losslens.training.variant_trainer import VariantTrainer
@@ -67,9 +68,11 @@ class Member:
         self.callbacks = list(callbacks)
         self.on_failure = on_failure
         self.random = RandomStream()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.order = OrderStream(seed)
         self.step = 0
         self.first_step = 0  # in this process
+        self.saved: tuple[int, bool, int, bool] | None = None  # what its last state on disk says of it
+        self.device_before: str | None = None  # type of the device that it goes on from
         self.seconds = 0.0  # of training, up to the last state that was written
         self.validated_step = -1
         self.metrics: dict[str, Tensor] = {}
@@ -95,7 +98,8 @@ class Member:
         """Let the module and the callbacks see the variant's own trainer."""
         self.trainer = VariantTrainer(trainer, self, steps_per_epoch)
         self.module.trainer = self.trainer  # type: ignore[assignment]
-        object.__setattr__(self.module, "log", self.log)
+        # A function, not a method: a callback that copies the module would copy the member with it.
+        object.__setattr__(self.module, "log", lambda *args, **kwargs: self.log(*args, **kwargs))
 
     def configure(self) -> None:
         """Make the optimizer and the schedule."""
@@ -106,44 +110,56 @@ class Member:
             if "capturable" in group and self.module.device.type == "cuda":
                 group["capturable"] = True  # its count of steps lives on the device
         if self._restored is not None:
-            for group, saved in zip(
-                self.optimizer.param_groups, self._restored["optimizer"]["param_groups"], strict=True
-            ):
-                if "capturable" in group:
-                    saved["capturable"] = group["capturable"]  # as this device wants it
-            self.optimizer.load_state_dict(self._restored["optimizer"])
-            for callback, own in zip(self.callbacks, self._restored["callbacks"], strict=True):
-                callback.load_state_dict(own)
-            if self.schedule is not None:
-                self.schedule.load_state_dict(self._restored["schedule"])
+            self._load_checkpoint(self._restored)
             self._restored = None
 
-    def state(self) -> dict[str, Any]:
-        """Return all that it takes to go on from here, as tensors and plain values."""
+    def _load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load the checkpoint of a state, in Lightning's order."""
+        self.module.on_load_checkpoint(checkpoint)
+        self.module.load_state_dict(checkpoint["state_dict"])
+        self.hook_callbacks("on_load_checkpoint", checkpoint)
+        for callback, own in zip(self.callbacks, checkpoint["callbacks"], strict=True):
+            callback.load_state_dict(own)
+        (optimizer,) = checkpoint["optimizer_states"]
+        for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
+            if "capturable" in group:
+                saved["capturable"] = group["capturable"]  # as this device wants it
+        self.optimizer.load_state_dict(optimizer)
+        for schedule in checkpoint["lr_schedulers"]:
+            self.schedule.load_state_dict(schedule)
+
+    def state(self, *, closed: bool) -> dict[str, Any]:
+        """Return all that it takes to go on from here, as tensors and plain values.
+
+        Args:
+            closed: whether all that comes at the end of an epoch was done at this step.
+        """
+        at_end = closed and self.step % max(self.trainer.num_training_batches, 1) == 0
+        own = [each.state_dict() for each in self.callbacks]  # in their order: two of one class have one key
         return {
             "step": self.step,
             "seconds": self.seconds,
             "validated_step": self.validated_step,
             "stopped": self.stopped,
             "should_stop": self.should_stop,
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "random": self.random.state_dict(),
+            "order": self.order.next_epoch if at_end else self.order.epoch_start,
             "metrics": dict(self.metrics),
-            "callbacks": [each.state_dict() for each in self.callbacks],
+            "checkpoint": {**self.trainer.dump_checkpoint(), "callbacks": own},
+            "device": self.module.device.type,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned; the optimizer does once it is made, and callbacks once they are set up."""
-        self.module.load_state_dict(state["module"])
+        """Go on from what `state` returned; weights, optimizer and callbacks do once the callbacks are set up."""
         self.random.load_state_dict(state["random"])
+        self.order.go_on_from(state["order"])
         self.metrics = dict(state["metrics"])
+        self.device_before = state["device"]
         self.step = self.first_step = state["step"]
         self.seconds = state["seconds"]
         self.validated_step = state["validated_step"]
         self.stopped, self.should_stop = state["stopped"], state["should_stop"]
-        self._restored = state
+        self._restored = state["checkpoint"]
 
     def hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the callbacks, then of the module."""
@@ -155,8 +171,12 @@ class Member:
         for callback in self.callbacks:
             getattr(callback, name)(self.trainer, self.module, *arguments)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Exception | SystemExit) -> None:
         """Leave the array with an error."""
+        if isinstance(error, SystemExit):  # of a library inside of its loss or model
+            error = RuntimeError(f"it wanted to end the program with sys.exit({error.code})").with_traceback(
+                error.__traceback__
+            )
         traceback.clear_frames(error.__traceback__)  # they hold the memory of a step
         self.failure = error
         for callback in self.callbacks:

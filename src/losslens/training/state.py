@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
+from pickle import PicklingError, UnpicklingError
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from losslens.training.member import Member
 FORMAT = "losslens-state-1"
 LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
 DAMAGED = ".damaged"
+MAX_HEADER = 200  # bytes
+REFUSED = (PicklingError, UnpicklingError, TypeError, AttributeError)  # of an object that is no plain value
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class SavedState:
     Args:
         step: optimizer steps that were taken.
         closed: whether all that comes at the end of an epoch, validation for instance, was done at this step.
-        content: of the file, without its first line.
+        path: of the file.
     """
 
     step: int
     closed: bool
-    content: bytes
+    path: Path
 
     def load(self) -> dict[str, Any]:
         """Read it; nothing in it is executed.
@@ -44,8 +46,9 @@ class SavedState:
         Raises:
             ValueError: if it holds anything but tensors and plain values.
         """
+        _, _, content = self.path.read_bytes().partition(b"\n")
         try:
-            state = torch.load(io.BytesIO(self.content), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             raise ValueError(
                 "the state to go on from holds more than tensors and plain values, which is not loaded, since it could "
@@ -78,10 +81,18 @@ def read_every(text: object) -> Every:
 
 
 def save_state(member: Member, *, closed: bool) -> None:
-    """Write a member's state; the one before is kept until the next."""
-    encoded = io.BytesIO()
-    torch.save(member.state(), encoded)
-    content = encoded.getvalue()
+    """Write a member's state; the one before is kept until the next.
+
+    Raises:
+        ValueError: if it holds what would not be loaded again.
+    """
+    if member.saved == (mark := (member.step, closed, member.validated_step, member.stopped)):
+        return
+    try:
+        content = _encode_safely(member.state(closed=closed))
+    except REFUSED:
+        _raise_culprit(member)
+        raise
     header = f"{FORMAT} {member.step} {int(closed)} {hashlib.sha256(content).hexdigest()}\n".encode()
     folder = state_folder(member.folder)
     folder.mkdir(exist_ok=True)
@@ -95,6 +106,7 @@ def save_state(member: Member, *, closed: bool) -> None:
             os.replace(folder / LATEST, folder / BEFORE)
 
     write(folder / LATEST, save)
+    member.saved = mark
 
 
 def read_states(folder: Path, say: Callable[[str], None]) -> list[SavedState]:
@@ -130,8 +142,29 @@ def state_folder(folder: Path) -> Path:
 
 
 def _read(path: Path) -> SavedState | None:
-    header, _, content = path.read_bytes().partition(b"\n")
-    parts = header.decode(errors="replace").split(" ")
-    if len(parts) != 4 or parts[0] != FORMAT or hashlib.sha256(content).hexdigest() != parts[3]:
-        return None
-    return SavedState(int(parts[1]), parts[2] == "1", content)
+    with path.open("rb") as file:
+        parts = file.readline(MAX_HEADER).decode(errors="replace").split()
+        if len(parts) != 4 or parts[0] != FORMAT or hashlib.file_digest(file, "sha256").hexdigest() != parts[3]:
+            return None
+    return SavedState(int(parts[1]), parts[2] == "1", path)
+
+
+def _encode_safely(state: Any) -> memoryview:
+    """Encode a state, and load it again as it will be loaded."""
+    encoded = io.BytesIO()
+    torch.save(state, encoded)
+    encoded.seek(0)
+    torch.load(encoded, map_location="cpu", weights_only=True)
+    return encoded.getbuffer()
+
+
+def _raise_culprit(member: Member) -> None:
+    """Raise a ValueError that names the callback whose state is not made of tensors and plain values."""
+    for callback in member.callbacks:
+        try:
+            _encode_safely(callback.state_dict())
+        except REFUSED as error:
+            raise ValueError(
+                f"the callback {type(callback).__name__} keeps more than tensors and plain values, which would not be "
+                "loaded when the sweep goes on: mend its state_dict"
+            ) from error

@@ -47,6 +47,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
         enable_checkpointing=False,
         num_sanity_val_steps=0,
     )
+    # A sweep follows signals by itself; Lightning would leave a validation in its midst, or queue a Slurm job anew.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if trainer.world_size > 1:
         raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
     return trainer
@@ -61,12 +63,11 @@ def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
 def go_on(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
     """Let a Trainer that has not begun go on at the beginning of the epoch in which a state was written.
 
-    The array passes over the steps of that epoch that were taken; the order of the data is drawn again from the start.
+    The array passes over the steps of that epoch that were taken; its order is drawn again, as the members' states say.
     """
     epoch = state.step // max(data.num_steps, 1)
     if not state.closed and epoch * data.num_steps == state.step:
         epoch -= 1  # all its steps were taken, but not what comes at its end
-    data.pass_over(epoch)
     loop = trainer.fit_loop
     for tracker, count in (
         (loop.epoch_progress.current, epoch),

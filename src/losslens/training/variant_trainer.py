@@ -110,8 +110,8 @@ class VariantTrainer:
         array: Any = self._trainer.lightning_module
         self._trainer.precision_plugin.clip_gradients(optimizer, *array.clip)
 
-    def save_checkpoint(self, filepath: str | Path, weights_only: bool | None = None) -> None:
-        """Write a checkpoint of this variant alone, which `LitAutoencoder.load_from_checkpoint` loads."""
+    def dump_checkpoint(self, *, weights_only: bool = False) -> dict[str, Any]:
+        """Return what a checkpoint of this variant alone holds; callbacks and module add to it as they do elsewhere."""
         member, module = self._member, self._member.module
         checkpoint: dict[str, Any] = {
             "epoch": self._trainer.current_epoch,
@@ -126,8 +126,13 @@ class VariantTrainer:
             }
             checkpoint["optimizer_states"] = [member.optimizer.state_dict()]
             checkpoint["lr_schedulers"] = [] if member.schedule is None else [member.schedule.state_dict()]
+            member.hook_callbacks("on_save_checkpoint", checkpoint)
         module.on_save_checkpoint(checkpoint)
+        return checkpoint
+
+    def save_checkpoint(self, filepath: str | Path, weights_only: bool | None = None) -> None:
+        """Write a checkpoint of this variant alone, which `LitAutoencoder.load_from_checkpoint` loads."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         encoded = io.BytesIO()  # torch tells of a full disk in words of its own
-        torch.save(checkpoint, encoded)
-        Path(filepath).write_bytes(encoded.getvalue())
+        torch.save(self.dump_checkpoint(weights_only=bool(weights_only)), encoded)
+        Path(filepath).write_bytes(encoded.getbuffer())

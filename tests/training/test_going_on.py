@@ -1,0 +1,162 @@
+"""Asked to stop anywhere, an array goes on from its states and ends with the same bits, callbacks and all."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from test_array import Forgetful, target
+from variants import CONFIG, DIFFERENT, MODEL, TRAINER, assert_same_bits
+
+from losslens.training import array as array_module
+from losslens.training import fit as fit_module
+from losslens.training.fit import Variant, fit
+from losslens.training.state import read_states
+from losslens.training.stop import Interrupted, Stop
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",
+    "ignore:Checkpoint directory",
+    "ignore:.*ModelCheckpoint.*",
+    "ignore:.*smaller than the logging",
+)
+
+
+class Awkward(Callback):
+    def state_dict(self):
+        return {"itself": self}
+
+
+class Stops(Callback):
+    """Asks to stop in the midst of something."""
+
+    stop: Stop
+    where = ""
+    at = 0
+    count = 0
+
+    def _look(self, where):
+        if where == type(self).where:
+            type(self).count += 1
+            if type(self).count == type(self).at:
+                type(self).stop.request("test", 1)
+
+    def on_train_batch_end(self, *_):
+        self._look("step")
+
+    def on_validation_batch_start(self, *_):
+        self._look("validation")
+
+    def on_train_epoch_end(self, *_):
+        self._look("epoch")
+
+
+@pytest.fixture
+def trained(tmp_path, images):
+    """Train variants, perhaps from the states that an earlier call left."""
+
+    def run(place, variants, stop=None, **trainer):
+        folder = tmp_path / place
+        made, states, failures, lines = [], {}, {}, []
+        for name, changes in variants.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            config = {"order_seed": changes.get("seed", 0), **CONFIG, **changes, "trainer": {**TRAINER, **trainer}}
+            made.append(Variant(name, config, folder / name, {"loss": name}))
+            found = read_states(folder / name, lines.append)
+            states |= {name: found[0]} if found else {}
+        fit(
+            made,
+            images,
+            num_workers=2,
+            num_threads=1,
+            report=lambda share, progress: None,
+            on_failure=failures.__setitem__,
+            say=lines.append,
+            states=states,
+            stop=stop,
+        )
+        assert not failures, failures
+        return {
+            name: (
+                torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"],
+                (folder / name / "metrics.csv").read_text(),
+                (folder / name / "grid.png").read_bytes(),
+            )
+            for name in variants
+        }
+
+    return run
+
+
+def stopped(trained, variants, where, at, **trainer):
+    Stops.stop, Stops.where, Stops.at, Stops.count = Stop(), where, at, 0
+    with pytest.raises(Interrupted):
+        trained("stopped", variants, Stops.stop, **trainer)
+    Stops.where = ""
+
+
+def assert_same_results(first, second):
+    for name, (weights, table, grid) in first.items():
+        assert_same_bits(weights, second[name][0])
+        assert table == second[name][1]
+        assert grid == second[name][2]
+
+
+STOPS = target(Stops)
+KEPT = {
+    "none": [],
+    "averages": [target(EMAWeightAveraging, decay=0.9)],
+    "early": [target(EarlyStopping, monitor="val/loss", patience=1, min_delta=1.0)],
+    "checkpoints": [target(ModelCheckpoint, monitor="val/red", save_top_k=2, filename="{step}")],
+}
+
+
+@pytest.mark.parametrize("callbacks", KEPT)
+@pytest.mark.parametrize(
+    ("where", "at"), [("step", 9), ("step", 60), ("validation", 2), ("validation", 5), ("epoch", 4)]
+)
+def test_the_same_bits(trained, monkeypatch, callbacks, where, at):
+    monkeypatch.setattr(array_module, "PATIENCE", -1.0)  # no validation is waited for
+    settings = {"max_epochs": 4, "callbacks": [*KEPT[callbacks], STOPS]}
+    whole = trained("whole", DIFFERENT, **settings)
+    stopped(trained, DIFFERENT, where, at, **settings)
+    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+
+
+def test_an_average_is_of_all_steps(trained):
+    """What the callback keeps outside of its `state_dict` matters: without it the result would be another one."""
+    plain = trained("plain", {"red": {}})
+    averaged = trained("averaged", {"red": {}}, callbacks=KEPT["averages"])
+    assert any(not torch.equal(weight, averaged["red"][0][key]) for key, weight in plain["red"][0].items())
+
+
+@pytest.mark.parametrize("settings", [{"max_steps": 13, "max_epochs": -1}, {"val_check_interval": 4}])
+@pytest.mark.parametrize(("where", "at"), [("step", 11), ("validation", 1), ("validation", 2)])
+def test_validations_in_the_midst_of_an_epoch(trained, monkeypatch, settings, where, at):
+    monkeypatch.setattr(array_module, "PATIENCE", -1.0)
+    variants = {"drawing": {"model": {**MODEL, "_target_": f"{Forgetful.__module__}.Forgetful"}}, "red": {}}
+    whole = trained("whole", variants, **settings, callbacks=[STOPS])
+    stopped(trained, variants, where, at, **settings, callbacks=[STOPS])
+    assert_same_results(whole, trained("stopped", variants, **settings, callbacks=[STOPS]))
+
+
+@pytest.mark.parametrize("callbacks", ["none", "averages"])
+def test_interrupted_while_results_are_written(trained, monkeypatch, callbacks):
+    settings = {"callbacks": KEPT[callbacks]}
+    whole = trained("whole", DIFFERENT, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained("stopped", DIFFERENT, **settings)
+        patch.setattr(fit_module.VariantArray, "training_step", None)  # nothing is trained again
+    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+
+
+def test_a_validation_that_is_short_is_waited_for(trained, tmp_path):
+    """The second one: nobody knows how long the first one takes."""
+    stopped(trained, {"red": {}}, "validation", 2, max_epochs=4, callbacks=[STOPS])
+    assert len((tmp_path / "stopped" / "red" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_callback_that_cannot_be_kept_is_named_at_once(trained, tmp_path):
+    variants = {"red": {}, "awkward": {}}
+    with pytest.raises(AssertionError, match="the callback Awkward keeps more than tensors and plain values"):
+        trained("refused", variants, callbacks=[target(Awkward)], max_epochs=1)
