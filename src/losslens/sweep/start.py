@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from losslens.sweep.names import job_values
@@ -27,6 +28,7 @@ def start_run(config: DictConfig) -> None:
         raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
     with fast_imports():
         from losslens.sweep.run import resume_sweep, run_sweep
+    workers = instantiate(hydra.launcher).make_workers()
     if config.resume is not None:
         others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
         if others:
@@ -34,13 +36,19 @@ def start_run(config: DictConfig) -> None:
                 f"resume=FOLDER goes on with the settings of that folder, and not with {', '.join(others)}: "
                 "leave them out, or begin a new sweep"
             )
-        resume_sweep(folder, config)
+        resume_sweep(folder, config, workers)
     else:
-        run_sweep([(config, list(hydra.overrides.task), hydra.runtime.choices)], folder, single=True)
+        job = (config, list(hydra.overrides.task), hydra.runtime.choices)
+        run_sweep([job], folder, single=True, workers=workers)
 
 
-def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
+def start_sweep(jobs: Sequence[Job], folder: Path, workers: Any) -> list[dict[str, float]]:
     """Train the variants of a sweep in its folder; returns their metrics.
+
+    Args:
+        jobs: configuration, overrides and Hydra's choices of each variant.
+        folder: of the sweep.
+        workers: of a launcher; None: this process.
 
     Raises:
         ValueError: if `resume` is given, too.
@@ -49,7 +57,7 @@ def start_sweep(jobs: Sequence[Job], folder: Path) -> list[dict[str, float]]:
         raise ValueError("resume=FOLDER knows its variants: it goes without -m")
     with fast_imports():
         from losslens.sweep.run import run_sweep
-    return run_sweep(jobs, folder)
+    return run_sweep(jobs, folder, workers=workers)
 
 
 def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
