@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_UMASK = os.umask(0)  # to be read only by setting it: once, before there are threads
-os.umask(_UMASK)
+ASIDE = ".aside-"  # in the names of files that are being written
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
     """Let `save` write a file beside `path`, and put it in its place once it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}{ASIDE}{secrets.token_hex(8)}")
     try:
         save(aside)
-        aside.chmod(0o666 & ~_UMASK)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)

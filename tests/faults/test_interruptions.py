@@ -212,6 +212,10 @@ def test_a_variant_that_is_called_as_one_that_is_there(sweep):
         assert folders == ["loss=luma,seed=1", "loss=luma,seed=2", "seed=1", "seed=2"]
     assert "2 done from earlier on" not in done.stdout
     assert "4 done from earlier on" in done.stdout
+    done = sweep.run(sweep.command("seed=1,2", "optimizer.lr=0.01", losses="loss=luma", size=size))
+    assert done.returncode == 1
+    assert "loss=luma,seed=1 of " in done.stderr
+    assert "optimizer.lr was 0.002, now 0.01" in done.stderr
 
 
 def test_killed_while_folders_are_made(sweep, unhurt):

@@ -12,6 +12,7 @@ from losslens.data import Images
 from losslens.sweep import work
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Outcome, Variant
+from losslens.training.member import Stage
 from losslens.training.stop import Stop
 
 FACTS = {"steps": 1, "seconds": 1.0, "num_parameters": 1, "code_shape": [1], "compression_ratio": 1.0}
@@ -36,14 +37,27 @@ def arrays(monkeypatch, tmp_path):
 
         monkeypatch.setattr(work, "fit", pretended)
         monkeypatch.setattr(
-            work, "read_states", lambda folder, say: [SimpleNamespace(step=step) for step in saved(folder.name)]
+            work,
+            "read_states",
+            lambda folder, say: [
+                SimpleNamespace(step=int(step), place=(int(step), Stage(round(step % 1 * 10))))
+                for step in saved(folder.name)
+            ],
         )
         variants = []
         for name in names:
             (tmp_path / name).mkdir()
             config = {"loss": {"_target_": name}, "data": {}, "trainer": {}, "array": {"threads": 1}}
             variants.append(Variant(name, config, tmp_path / name, {"loss": name}))
-        sweep = Sweep(variants, tmp_path, Console(file=io.StringIO()), lambda share: None, Stop())
+        sweep = Sweep(
+            variants,
+            tmp_path,
+            Console(file=io.StringIO()),
+            lambda share: None,
+            Stop(),
+            losses={},
+            heartbeat=tmp_path / "heartbeat",
+        )
         sweep.train(names)
         return trained, sweep
 
@@ -85,6 +99,9 @@ def test_one_variant_that_is_too_large_fails(arrays, tmp_path):
         ({"a": [9], "b": [5]}, [(["a"], {"a": 9}), (["b"], {"b": 5})]),
         ({"a": [9, 5], "b": []}, [(["a"], {"a": 9}), (["b"], {})]),
         ({"a": [], "b": []}, [(["a", "b"], {})]),
+        # The first digit is the stage: killed between the states of two variants at the end of an epoch.
+        ({"a": [5.1, 5.0], "b": [5.0, 2.0]}, [(["a", "b"], {"a": 5, "b": 5})]),
+        ({"a": [5.1], "b": [5.0]}, [(["a"], {"a": 5}), (["b"], {"b": 5})]),
     ],
 )
 def test_variants_of_one_array_go_on_from_one_step(arrays, saved, expected):

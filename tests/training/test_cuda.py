@@ -4,11 +4,13 @@ from typing import ClassVar
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from test_array import Forgetful, Fragile, SeesSteps, target
 from torch import nn
 from variants import ADAM, DIFFERENT, MODEL, MSE, ONE_CYCLE, SGD, assert_same_bits
 
 from losslens.training import array as array_module
+from losslens.training import cuda as cuda_module
 from losslens.training.cuda import GraphEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -65,6 +67,17 @@ def test_alone_and_together_with_the_same_bits(train_array, engine, settings):
         alone = train_array({name: changes}, **settings)
         assert_same_bits(alone.weights(name), together.weights(name))
         assert alone.outcomes[name].metrics == together.outcomes[name].metrics
+
+
+class StopsAt5(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 5 or trainer.should_stop
+
+
+def test_who_asks_to_stop_takes_no_step_more(train_array, engine, monkeypatch):
+    monkeypatch.setattr(cuda_module, "SPAN_SECONDS", 1e-9)  # spans of one step
+    array = train_array(DIFFERENT, callbacks=[target(StopsAt5)])
+    assert {name: outcome.facts["steps"] for name, outcome in array.outcomes.items()} == dict.fromkeys(DIFFERENT, 5)
 
 
 def test_memory_that_does_not_last_for_all_makes_turns(train_array, engine):

@@ -9,6 +9,7 @@ from variants import CONFIG, DIFFERENT, MODEL, TRAINER, assert_same_bits
 from losslens.training import array as array_module
 from losslens.training import fit as fit_module
 from losslens.training.fit import Variant, fit
+from losslens.training.member import Member
 from losslens.training.state import read_states
 from losslens.training.stop import Interrupted, Stop
 
@@ -100,11 +101,24 @@ def assert_same_results(first, second):
         assert grid == second[name][2]
 
 
+class Pairs(Callback):
+    """Opens something at the beginning of training, and closes it at the end: once each in a process that trains."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.opened = True
+
+    def on_train_end(self, trainer, pl_module):
+        assert self.opened
+        self.opened = False
+
+
 STOPS = target(Stops)
 KEPT = {
     "none": [],
     "averages": [target(EMAWeightAveraging, decay=0.9)],
     "early": [target(EarlyStopping, monitor="val/loss", patience=1, min_delta=1.0)],
+    "averages of epochs": [target(EMAWeightAveraging, decay=0.9, update_every_n_steps=0, update_starting_at_epoch=0)],
+    "pairs": [target(Pairs)],
     "checkpoints": [target(ModelCheckpoint, monitor="val/red", save_top_k=2, filename="{step}")],
 }
 
@@ -129,7 +143,7 @@ def test_an_average_is_of_all_steps(trained):
 
 
 @pytest.mark.parametrize("settings", [{"max_steps": 13, "max_epochs": -1}, {"val_check_interval": 4}])
-@pytest.mark.parametrize(("where", "at"), [("step", 11), ("validation", 1), ("validation", 2)])
+@pytest.mark.parametrize(("where", "at"), [("step", 11), ("validation", 1), ("validation", 2), ("epoch", 2)])
 def test_validations_in_the_midst_of_an_epoch(trained, monkeypatch, settings, where, at):
     monkeypatch.setattr(array_module, "PATIENCE", -1.0)
     variants = {"drawing": {"model": {**MODEL, "_target_": f"{Forgetful.__module__}.Forgetful"}}, "red": {}}
@@ -138,7 +152,14 @@ def test_validations_in_the_midst_of_an_epoch(trained, monkeypatch, settings, wh
     assert_same_results(whole, trained("stopped", variants, **settings, callbacks=[STOPS]))
 
 
-@pytest.mark.parametrize("callbacks", ["none", "averages"])
+def test_an_epoch_that_max_steps_cuts_short_ends_once(trained):
+    settings = {"max_steps": 13, "max_epochs": -1, "callbacks": [*KEPT["averages of epochs"], STOPS]}
+    whole = trained("whole", DIFFERENT, **settings)
+    stopped(trained, DIFFERENT, "epoch", 4, **settings)  # of the second epoch, with two of three variants
+    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+
+
+@pytest.mark.parametrize("callbacks", ["none", "averages", "pairs"])
 def test_interrupted_while_results_are_written(trained, monkeypatch, callbacks):
     settings = {"callbacks": KEPT[callbacks]}
     whole = trained("whole", DIFFERENT, **settings)
@@ -148,6 +169,18 @@ def test_interrupted_while_results_are_written(trained, monkeypatch, callbacks):
             trained("stopped", DIFFERENT, **settings)
         patch.setattr(fit_module.VariantArray, "training_step", None)  # nothing is trained again
     assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+
+
+def test_asked_to_stop_at_the_very_end_of_training(trained, monkeypatch):
+    whole = trained("whole", DIFFERENT)
+    stop = Stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(Callback, "on_fit_end", lambda *_: stop.request("test", 1))
+        with pytest.raises(KeyboardInterrupt):
+            trained("stopped", DIFFERENT, stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(Member, "train", None)  # nothing is trained again
+        assert_same_results(whole, trained("stopped", DIFFERENT))
 
 
 def test_a_validation_that_is_short_is_waited_for(trained, tmp_path):

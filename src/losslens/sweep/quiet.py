@@ -15,6 +15,7 @@ def be_quiet() -> None:
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever asks for a profile sees it
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", ".*srun", module="lightning")  # which no array needs
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from losslens.files import write_json, write_text
+from losslens.files import ASIDE, write_json, write_text
 from losslens.report.results import SWEEP_FILE, SweepResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
 from losslens.sweep.arrays import withdraw_arrays
@@ -28,7 +28,7 @@ from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
-from losslens.training.state import read_every
+from losslens.training.state import read_every, remove_states, state_folder
 from losslens.training.stop import Stop
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
@@ -189,8 +189,11 @@ def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None
         surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for variant in variants:
         if variant.name in known:
-            for left in (variant.folder / "checkpoints").glob(".*.ckpt-*"):  # by a process that was killed
-                left.unlink()
+            for place in (variant.folder, state_folder(variant.folder)):
+                for left in place.glob(f".*{ASIDE}*"):  # by a process that was killed
+                    left.unlink()
+            if status_of(variant) == "done":
+                remove_states(variant.folder)
             continue
         try:
             variant.folder.mkdir(exist_ok=True)

@@ -119,16 +119,17 @@ def add_variants(stored: Sequence[Variant], planned: Sequence[Variant]) -> tuple
             own = {key: variant.config[key] for key in COMMAND_KEYS if key in variant.config}
             result[same.name] = replace(same, config={**same.config, **own})
             names[place] = same.name
-        elif variant.name in result and (longer := _longer_name(result[variant.name], variant)):
-            new.append(replace(variant, name=longer))
-        elif variant.name in result:
+            continue
+        name = variant.name
+        if name in result:
+            name = _longer_name(result[name], variant) or name
+        if name in result:
             raise ValueError(
-                f"{variant.name} of {variant.folder.parent} is configured in another way: "
-                f"{_difference(result[variant.name].config, variant.config)}; "
+                f"{name} of {variant.folder.parent} is configured in another way: "
+                f"{_difference(result[name].config, variant.config)}; "
                 "give this sweep another name, or the same settings"
             )
-        else:
-            new.append(variant)
+        new.append(replace(variant, name=name))
     unique_names = unique([*result, *(variant.name for variant in new)])[len(result) :]
     places = [place for place in range(len(planned)) if place not in names]
     for place, name, variant in zip(places, unique_names, new, strict=True):

@@ -23,6 +23,7 @@ from losslens.sweep.pack import pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
+from losslens.training.member import Stage
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 
@@ -213,22 +214,22 @@ class Sweep:
         append_line(folder / LOG, "done")
 
     def _starts(self, group: Sequence[Variant]) -> list[tuple[list[Variant], dict[str, SavedState]]]:
-        """Divide variants by the step that they go on from: those of one array start at the same one.
+        """Divide variants by the place that they go on from: those of one array start at the same one.
 
-        If all that were interrupted have a state of one step, as they usually have, they go on from the latest such.
+        If all that were interrupted have a state of one place, as they usually have, they go on from the latest such.
         """
-        # Of two of one step, the latest.
-        saved = {variant.name: {s.step: s for s in read_states(variant.folder, self.say)[::-1]} for variant in group}
-        begun = [set(steps) for steps in saved.values() if steps]
+        # Of two of one place, the latest.
+        saved = {variant.name: {s.place: s for s in read_states(variant.folder, self.say)[::-1]} for variant in group}
+        begun = [set(places) for places in saved.values() if places]
         common = set.intersection(*begun) if begun else set()
-        parts: dict[int, list[Variant]] = {}
+        parts: dict[tuple[int, Stage] | None, list[Variant]] = {}
         for variant in group:
-            steps = saved[variant.name]
-            step = 0 if not steps else max(common) if common else max(steps)
-            parts.setdefault(step, []).append(variant)
+            places = saved[variant.name]
+            place = None if not places else max(common) if common else max(places)
+            parts.setdefault(place, []).append(variant)
         return [
-            (variants, {variant.name: saved[variant.name][step] for variant in variants} if step else {})
-            for step, variants in parts.items()
+            (variants, {variant.name: saved[variant.name][place] for variant in variants} if place else {})
+            for place, variants in parts.items()
         ]
 
     def _check_data(self, group: Sequence[Variant], images: Images) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from losslens.data.store import Order
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
-from losslens.training.member import Member
+from losslens.training.member import Member, Stage
 from losslens.training.state import Every, save_state
 from losslens.training.stop import Interrupted, Stop
 
@@ -36,6 +36,7 @@ class VariantArray(L.LightningModule):
         say: takes lines for the user.
         every: how often the states of all members are written.
         stop: asked for to stop; then states are written, and `Interrupted` is raised.
+        stage: of the states that the members go on from.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class VariantArray(L.LightningModule):
         say: Callable[[str], None],
         every: Every,
         stop: Stop,
+        stage: Stage = Stage.STEP,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -60,7 +62,8 @@ class VariantArray(L.LightningModule):
         self.every = every
         self.stop = stop
         self.first_step = members[0].first_step  # all of an array go on from the same one
-        self.has_ended = False
+        self.first_stage = stage
+        self.has_ended = stage is Stage.END
         self._saved_step = self.first_step
         self._saved_time = time.monotonic()
         self._saving_seconds = 0.0
@@ -85,6 +88,8 @@ class VariantArray(L.LightningModule):
         """Start the engine."""
         self._start_engine()
         self._hook("on_fit_start")
+        if self.has_ended:
+            self._end_training()
 
     def on_train_start(self) -> None:
         """Call the hook of all members."""
@@ -114,13 +119,14 @@ class VariantArray(L.LightningModule):
             progress.increment_completed()
         self._let_go()
         if passed < num_steps:
-            self._save_if_due(closed=False)
+            self._save_if_due(Stage.STEP)
 
     def on_train_epoch_end(self) -> None:
-        """Call the hook of all members that train."""
-        self._hook("on_train_epoch_end", training=True)
+        """Call the hook of all members that train, but for an epoch at whose end they go on."""
+        if self.first_stage is Stage.STEP or self.trainer.global_step > self.first_step:
+            self._hook("on_train_epoch_end", training=True)
         self._let_go(epochs_done=self.trainer.current_epoch + 1)
-        self._save_if_due(closed=True)
+        self._save_if_due(Stage.EPOCH)
 
     def on_validation_start(self) -> None:
         """Choose whom to validate: who has learned since the last time."""
@@ -130,7 +136,7 @@ class VariantArray(L.LightningModule):
         ready = [each for each in self.members if each.failure is None and step >= self.first_step]
         self.validated = [each for each in ready if each.validated_step != each.step]
         if self.validated and self._validation_seconds > PATIENCE:  # so that it can be left in its midst
-            self.save(closed=self.trainer.state.fn == "validate")
+            self.save(Stage.END if self.has_ended else Stage.STEP)
         self._validation_started = time.monotonic()
         self._each(Member.begin_validation, self.validated)
         self._validation_hook("on_validation_start")
@@ -160,7 +166,8 @@ class VariantArray(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Bring the metrics together."""
-        self._validation_seconds = time.monotonic() - self._validation_started
+        if all(member in self.validated for member in self.members if member.active):
+            self._validation_seconds = time.monotonic() - self._validation_started
         self._validation_hook("on_validation_epoch_end")
         self._each(Member.end_validation, self.validated)
 
@@ -186,6 +193,9 @@ class VariantArray(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Call the hook of all members and end the engine."""
+        if self.first_step > 0 and not self.has_ended:  # the Trainer passes over training that was at its end already
+            self.on_train_start()
+            self.on_train_end()
         self._hook("on_fit_end")
         self.engine.close()
 
@@ -193,33 +203,30 @@ class VariantArray(L.LightningModule):
         """Call the hook of all members."""
         self._hook("teardown", stage)
 
-    def _save_if_due(self, *, closed: bool) -> None:
+    def _save_if_due(self, stage: Stage) -> None:
         """Write states if it is time; if training is to stop, write them and raise `Interrupted`."""
         steps = max(member.step for member in self.members) - self._saved_step
         seconds = max(self.every.seconds, LEAST_SHARE * self._saving_seconds)
         if self.stop or time.monotonic() - self._saved_time >= seconds or steps >= self.every.steps:
-            self.save(closed=closed)
+            self.save(stage)
         if self.stop:
             raise Interrupted
 
-    def save(self, *, closed: bool) -> None:
-        """Write the states of all members that have not failed.
-
-        Args:
-            closed: whether all that comes at the end of an epoch was done.
-        """
-        now = time.monotonic()
+    def save(self, stage: Stage) -> None:
+        """Write the states of all members that have not failed."""
+        now, written = time.monotonic(), False
         for member in self.members:
             if member.failure is None:
                 member.seconds += now - self._saved_time
                 try:
-                    save_state(member, closed=closed)
+                    written |= save_state(member, stage)
                 except OSError:
                     raise
                 except Exception as error:  # a callback whose state cannot be kept, for instance
                     member.fail(error)
         self._saved_step, self._saved_time = max(member.step for member in self.members), time.monotonic()
-        self._saving_seconds = self._saved_time - now
+        if written:
+            self._saving_seconds = self._saved_time - now
 
     def _start_engine(self) -> None:
         device = self.trainer.strategy.root_device
@@ -250,9 +257,12 @@ class VariantArray(L.LightningModule):
         for member in self.members:
             member.stopped |= member.may_stop(epochs_done)
         if not any(member.active for member in self.members):
-            self.trainer.should_stop = True
-            self.trainer.fit_loop.min_epochs = None
-            self.trainer.fit_loop.epoch_loop.min_steps = None
+            self._end_training()
+
+    def _end_training(self) -> None:
+        self.trainer.should_stop = True
+        self.trainer.fit_loop.min_epochs = None
+        self.trainer.fit_loop.epoch_loop.min_steps = None
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class GraphEngine:
 
     def _run_span(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
         end = order.indices.shape[1]
-        rows = {member: row for row, member in enumerate(members) if member.active}
+        rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
         first = 0
         for member, row in rows.items():
             self._settings.setdefault(member, _fixed_settings(member))

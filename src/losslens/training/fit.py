@@ -20,7 +20,7 @@ from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepR
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
-from losslens.training.member import Member
+from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import LitAutoencoder, draw_module
 from losslens.training.state import SavedState, read_every
@@ -107,7 +107,7 @@ def fit(
         on_failure: called with the name of a variant and its error, when it fails.
         say: takes lines for the user.
         losses: configurations by name: every variant is measured with all of them at the end.
-        states: from which variants go on, by name, all at the same step; without one they begin.
+        states: from which variants go on, by name, all at the same place; without one they begin.
         stop: that training looks at.
         on_done: called with the name of a variant and what came of it, as soon as all of it is on disk.
 
@@ -155,13 +155,12 @@ def fit(
             say=say,
             every=read_every(variants[0].config["checkpoint"]["every"]),
             stop=stop,
+            stage=next(iter(states.values())).stage if states else Stage.STEP,
         )
         if states:
             go_on(trainer, data, next(iter(states.values())))
         with stop.awaited():
             trainer.fit(array, datamodule=data)
-            if not array.has_ended:  # the Trainer skips what was at its end already
-                array.on_train_end()
             if any(member.failure is None and member.validated_step != member.step for member in members):
                 trainer.validate(array, datamodule=data, verbose=False)
         facts = {
@@ -179,6 +178,8 @@ def fit(
     outcomes: dict[str, Outcome] = {}
     try:
         for name, part in parts.items():
+            if stop:
+                raise KeyboardInterrupt
             if part.member.failure is None:
                 try:
                     outcome = _finish(part, data, losses or {}, facts, say)
@@ -190,7 +191,7 @@ def fit(
             part.logger.experiment.close()
     except KeyboardInterrupt:  # what is trained is not trained again
         array.members = [part.member for name, part in parts.items() if name not in outcomes]
-        array.save(closed=True)
+        array.save(Stage.END)
         raise
     return outcomes
 

@@ -22,7 +22,7 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         begun = any(folder.glob("events.*"))
         purge_step = first_step + 1 if first_step else 0 if begun else None
-        super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=purge_step)
+        super().__init__(folder.resolve(), name="", version="", default_hp_metric=False, purge_step=purge_step)
 
     @rank_zero_only
     def save(self) -> None:

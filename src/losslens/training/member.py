@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ STEP_HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
+
+
+class Stage(IntEnum):
+    """What has been done after a member's latest step."""
+
+    STEP = 0  # nothing more
+    EPOCH = 1  # all that comes at the end of an epoch, validation for instance
+    END = 2  # all that comes at the end of training
 
 
 class OutOfMemory(Exception):
@@ -71,7 +80,7 @@ class Member:
         self.order = OrderStream(seed)
         self.step = 0
         self.first_step = 0  # in this process
-        self.saved: tuple[int, bool, int, bool] | None = None  # what its last state on disk says of it
+        self.saved: tuple[int, Stage, int, bool] | None = None  # what its last state on disk says of it
         self.device_before: str | None = None  # type of the device that it goes on from
         self.seconds = 0.0  # of training, up to the last state that was written
         self.validated_step = -1
@@ -80,6 +89,7 @@ class Member:
         self.should_stop = False
         self.stopped = False
         self.failure: Exception | None = None
+        self._has_validated = False  # in this process
         self._means: dict[str, tuple[Any, int]] | None = None
         self._restored: dict[str, Any] | None = None
         self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
@@ -110,16 +120,19 @@ class Member:
             if "capturable" in group and self.module.device.type == "cuda":
                 group["capturable"] = True  # its count of steps lives on the device
         if self._restored is not None:
-            self._load_checkpoint(self._restored)
+            self._load(self._restored)
             self._restored = None
 
-    def _load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load the checkpoint of a state, in Lightning's order."""
+    def _load(self, state: dict[str, Any]) -> None:
+        """Load weights, callbacks, optimizer and schedule, in Lightning's order."""
+        checkpoint = state["checkpoint"]
         self.module.on_load_checkpoint(checkpoint)
-        self.module.load_state_dict(checkpoint["state_dict"])
+        self.module.load_state_dict(checkpoint["state_dict"], strict=self.module.strict_loading)
         self.hook_callbacks("on_load_checkpoint", checkpoint)
-        for callback, own in zip(self.callbacks, checkpoint["callbacks"], strict=True):
-            callback.load_state_dict(own)
+        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
+            if own:
+                callback.load_state_dict(own)
+        self.module.load_state_dict(state["weights"])  # whatever callbacks made of those of the checkpoint
         (optimizer,) = checkpoint["optimizer_states"]
         for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
             if "capturable" in group:
@@ -128,14 +141,9 @@ class Member:
         for schedule in checkpoint["lr_schedulers"]:
             self.schedule.load_state_dict(schedule)
 
-    def state(self, *, closed: bool) -> dict[str, Any]:
-        """Return all that it takes to go on from here, as tensors and plain values.
-
-        Args:
-            closed: whether all that comes at the end of an epoch was done at this step.
-        """
-        at_end = closed and self.step % max(self.trainer.num_training_batches, 1) == 0
-        own = [each.state_dict() for each in self.callbacks]  # in their order: two of one class have one key
+    def state(self, stage: Stage) -> dict[str, Any]:
+        """Return all that it takes to go on from here, as tensors and plain values."""
+        at_end = stage is not Stage.STEP and self.step % max(self.trainer.num_training_batches, 1) == 0
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -145,21 +153,24 @@ class Member:
             "random": self.random.state_dict(),
             "order": self.order.next_epoch if at_end else self.order.epoch_start,
             "metrics": dict(self.metrics),
-            "checkpoint": {**self.trainer.dump_checkpoint(), "callbacks": own},
-            "device": self.module.device.type,
+            "logged": {name: torch.as_tensor(value) for name, value in self.logged.items()},
+            "weights": self.module.state_dict(),
+            "checkpoint": self.trainer.dump_checkpoint(),
+            "callbacks": [each.state_dict() for each in self.callbacks],  # in their order: two of a class have one key
+            "device": self.trainer.strategy.root_device.type,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned; weights, optimizer and callbacks do once the callbacks are set up."""
         self.random.load_state_dict(state["random"])
         self.order.go_on_from(state["order"])
-        self.metrics = dict(state["metrics"])
+        self.metrics, self.logged = dict(state["metrics"]), dict(state["logged"])
         self.device_before = state["device"]
         self.step = self.first_step = state["step"]
         self.seconds = state["seconds"]
         self.validated_step = state["validated_step"]
         self.stopped, self.should_stop = state["stopped"], state["should_stop"]
-        self._restored = state["checkpoint"]
+        self._restored = state
 
     def hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the callbacks, then of the module."""
@@ -192,8 +203,9 @@ class Member:
         return epochs_done >= (self.trainer.min_epochs or 0) and self.step >= (self.trainer.min_steps or 0)
 
     def turn(self) -> AbstractContextManager[None]:
-        """Enter around what may draw random numbers; at the first step, to find out whether it does."""
-        return self.random.turn() if self.random.drawn or self.step == self.first_step else nullcontext()
+        """Enter around what may draw random numbers; at the first step and validation, to find out whether it does."""
+        looks = self.step == self.first_step or (self._means is not None and not self._has_validated)
+        return self.random.turn() if self.random.drawn or looks else nullcontext()
 
     def optimize(self, images: Tensor, *, look: bool) -> Tensor:
         """Take one optimizer step; returns the loss. The schedule is not stepped.
@@ -270,7 +282,7 @@ class Member:
     def end_validation(self) -> None:
         """Keep the means as metrics, and hand them to the logger."""
         assert self._means is not None
-        means, self._means = self._means, None
+        means, self._means, self._has_validated = self._means, None, True
         self.validated_step = self.step
         self.write_log({name: total / count for name, (total, count) in means.items()}, self.step)
 

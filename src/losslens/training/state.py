@@ -1,7 +1,7 @@
 """The whole state of a variant in training, on disk: what goes on from there ends with the same bits.
 
-A file begins with a line that names the format, the step, whether the epoch that ends there is closed, and the SHA-256
-of the rest, which is a checkpoint of tensors and plain values. Two generations are kept.
+A file begins with a line that names the format, the step, the stage, and the SHA-256 of the rest, which is a checkpoint
+of tensors and plain values. Two generations are kept.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from losslens.files import write
-from losslens.training.member import Member
+from losslens.training.member import Member, Stage
 
-FORMAT = "losslens-state-1"
+FORMAT = "losslens-state-2"
 LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
 DAMAGED = ".damaged"
 MAX_HEADER = 200  # bytes
@@ -32,13 +32,18 @@ class SavedState:
 
     Args:
         step: optimizer steps that were taken.
-        closed: whether all that comes at the end of an epoch, validation for instance, was done at this step.
+        stage: what has been done after this step.
         path: of the file.
     """
 
     step: int
-    closed: bool
+    stage: Stage
     path: Path
+
+    @property
+    def place(self) -> tuple[int, Stage]:
+        """Where training goes on: variants of one array are at the same place."""
+        return self.step, self.stage
 
     def load(self) -> dict[str, Any]:
         """Read it; nothing in it is executed.
@@ -80,26 +85,27 @@ def read_every(text: object) -> Every:
     return Every(seconds=float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
-def save_state(member: Member, *, closed: bool) -> None:
-    """Write a member's state; the one before is kept until the next.
+def save_state(member: Member, stage: Stage) -> bool:
+    """Write a member's state; the one before is kept until the next. Returns whether it was not there already.
 
     Raises:
         ValueError: if it holds what would not be loaded again.
     """
-    if member.saved == (mark := (member.step, closed, member.validated_step, member.stopped)):
-        return
+    if member.saved == (mark := (member.step, stage, member.validated_step, member.stopped)):
+        return False
     try:
-        content = _encode_safely(member.state(closed=closed))
+        content = _encode_safely(member.state(stage))
     except REFUSED:
         _raise_culprit(member)
         raise
-    header = f"{FORMAT} {member.step} {int(closed)} {hashlib.sha256(content).hexdigest()}\n".encode()
+    header = f"{FORMAT} {member.step} {stage.value} {hashlib.sha256(content).hexdigest()}\n".encode()
     folder = state_folder(member.folder)
     folder.mkdir(exist_ok=True)
 
     def save(aside: Path) -> None:
         with aside.open("wb") as file:
-            file.write(header + content)
+            file.write(header)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if (folder / LATEST).exists():
@@ -107,6 +113,7 @@ def save_state(member: Member, *, closed: bool) -> None:
 
     write(folder / LATEST, save)
     member.saved = mark
+    return True
 
 
 def read_states(folder: Path, say: Callable[[str], None]) -> list[SavedState]:
@@ -146,7 +153,7 @@ def _read(path: Path) -> SavedState | None:
         parts = file.readline(MAX_HEADER).decode(errors="replace").split()
         if len(parts) != 4 or parts[0] != FORMAT or hashlib.file_digest(file, "sha256").hexdigest() != parts[3]:
             return None
-    return SavedState(int(parts[1]), parts[2] == "1", path)
+    return SavedState(int(parts[1]), Stage(int(parts[2])), path)
 
 
 def _encode_safely(state: Any) -> memoryview:

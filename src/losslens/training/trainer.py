@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule
+from losslens.training.member import Stage
 from losslens.training.state import SavedState
 
 
@@ -70,7 +71,7 @@ def go_on(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
     The array passes over the steps of that epoch that were taken; its order is drawn again, as the members' states say.
     """
     epoch = state.step // max(data.num_steps, 1)
-    if not state.closed and epoch * data.num_steps == state.step:
+    if state.stage is Stage.STEP and epoch * data.num_steps == state.step:
         epoch -= 1  # all its steps were taken, but not what comes at its end
     loop = trainer.fit_loop
     for tracker, count in (

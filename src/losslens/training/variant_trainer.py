@@ -87,8 +87,8 @@ class VariantTrainer:
 
     @property
     def default_root_dir(self) -> str:
-        """The variant's folder."""
-        return str(self._member.folder)
+        """The variant's folder, which callbacks compare with that of an earlier process."""
+        return str(self._member.folder.resolve())
 
     @property
     def val_check_batch(self) -> Any:
