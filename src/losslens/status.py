@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from losslens.duration import duration
 from losslens.sweep.errors import one_line_errors
 from losslens.sweep.start import fast_imports
+from losslens.wording import counted, duration
 
 RESUME = "python train.py resume="
 
@@ -56,7 +56,7 @@ def show(folder: Path, console: Console) -> None:
         table.add_row(*(cell.replace("[", r"\[") for cell in (variant.name, *cells)))
     console.print(table)
     if not alive and stored_arrays(folder):
-        line = f"{len(stored_arrays(folder))} arrays wait, and no process is at work on them"
+        line = f"{counted(len(stored_arrays(folder)), 'array')} to train, and no process is at work"
     elif not alive:
         done = len(sweep.done) == len(sweep.variants)
         line = "all variants are done" if done else f"no process is at work on it; go on with: {RESUME}{folder}"

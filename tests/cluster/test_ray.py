@@ -27,7 +27,7 @@ def test_a_node_is_lost(cluster, tmp_path, unhurt):
     cluster.add_node(num_cpus=2)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert "arrays are tasks of Ray at" in out
+    assert "arrays as tasks of Ray at" in out
     for name in VARIANTS:
         assert sweep.results(name) == unhurt[name]
 

@@ -57,7 +57,7 @@ def test_the_notice_of_a_preemption(sweep, unhurt):
     process = begun(sweep)
     subprocess.run(["scancel", "--signal=USR2", jobs()[0]], check=True)
     out = assert_ends_as_unhurt(sweep, unhurt, process)
-    assert "2 arrays are jobs of Slurm: " in out
+    assert "2 arrays as jobs of Slurm: " in out
     logs = [path.read_text() for path in sweep.folder.glob("loss=*/log.txt")]
     assert sum("interrupted: SIGUSR2" in log for log in logs) == 1
 

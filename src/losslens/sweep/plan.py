@@ -15,6 +15,7 @@ from losslens.training.fit import Variant
 from losslens.training.logger import HParam
 from losslens.training.memory import Need, free_memory, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
+from losslens.training.peers import num_peers
 from losslens.training.trainer import make_trainer
 
 SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
@@ -115,6 +116,8 @@ def most_variants(variants: Sequence[Variant]) -> int | None:
     Raises:
         ValueError: if `array.max_variants` is neither a positive number nor `auto`.
     """
+    if num_peers(variants[0].config["trainer"]) > 1:
+        return 1
     most = variants[0].config["array"]["max_variants"]
     return None if most == "auto" else as_count(most, "array.max_variants")
 

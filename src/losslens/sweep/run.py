@@ -19,6 +19,7 @@ from losslens.sweep.distribute import Workers
 from losslens.sweep.errors import SweepInterrupted
 from losslens.sweep.folders import cannot_write, environment, write_status
 from losslens.sweep.heartbeat import HEARTBEAT
+from losslens.sweep.launchers.local import LocalProcesses
 from losslens.sweep.plan import distinct_losses, plan_variants
 from losslens.sweep.quiet import be_quiet, quiet_writers
 from losslens.sweep.report_once import report, report_once
@@ -28,6 +29,7 @@ from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
+from losslens.training.peers import num_peers
 from losslens.training.state import read_every, remove_states, state_folder
 from losslens.training.stop import Stop
 
@@ -126,6 +128,8 @@ def _run(
     launcher = [each for each in sys.argv[1:] if each.startswith(("hydra/launcher=", "hydra.launcher."))]
     resume = " ".join([f"python train.py resume={folder}", *launcher])
     shown: list[Path] = []
+    if workers is None and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
+        workers = LocalProcesses(1)
     withdraw_arrays(folder)  # of processes that were to train them later
     with stopped_by_signals(stop), quiet_writers():
         with _progress(console, count) as show_share:

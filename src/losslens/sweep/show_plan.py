@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from losslens.build import build
-from losslens.duration import duration
 from losslens.sweep.distribute import Workers
 from losslens.sweep.pack import PackedArray, pack, variant_costs
 from losslens.sweep.plan import group_variants
 from losslens.training.fit import Variant
+from losslens.wording import counted, duration
 
 SHOWN_ARRAYS, SHOWN_NAMES = 20, 4
 MIB = 2**20
@@ -41,7 +41,7 @@ def show_plan(
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    say(f"{_count(len(variants), 'variant')} in {folder}")
+    say(f"{counted(len(variants), 'variant')} in {folder}")
     for state in dict.fromkeys(states.values()):
         if state != "pending":
             say(f"  {list(states.values()).count(state)} {state}")
@@ -50,7 +50,7 @@ def show_plan(
         if len(arrays) > SHOWN_ARRAYS:
             say(f"and {len(arrays) - SHOWN_ARRAYS} more arrays")
     say(
-        f"{_count(len(wanted), 'variant')} to train in {_count(len(arrays), 'array')}, {num_slots} at once: "
+        f"{counted(len(wanted), 'variant')} to train in {counted(len(arrays), 'array')}, {num_slots} at once: "
         f"about {duration(_makespan(arrays, num_slots))} besides start and pictures, "
         f"{duration(sum(array.seconds for array in arrays))} of machines in all; nothing was started"
     )
@@ -76,7 +76,3 @@ def _makespan(arrays: Sequence[PackedArray], num_slots: int) -> float:
         ends.sort()
         ends[0] += array.seconds
     return max(ends)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

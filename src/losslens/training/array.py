@@ -61,6 +61,7 @@ class VariantArray(L.LightningModule):
         self.say = say
         self.every = every
         self.stop = stop
+        self.peers = members[0].peers
         self.first_step = members[0].first_step  # all of an array go on from the same one
         self.first_stage = stage
         self.has_ended = stage is Stage.END
@@ -109,6 +110,8 @@ class VariantArray(L.LightningModule):
         # The steps of this epoch before the one that it goes on from are passed over.
         passed = min(num_steps, max(0, self.first_step - self.trainer.global_step))
         order = Order(batch.indices[:, passed:num_steps], batch.mirror[:, passed:num_steps])
+        if self.peers:
+            order = Order(*(self.peers.share(part, 2) for part in order))
         images: Tensor = self.trainer.datamodule.images.train  # type: ignore[attr-defined]
         if passed < num_steps:
             with _no_autocast_cache():
@@ -153,6 +156,11 @@ class VariantArray(L.LightningModule):
         """
         if self.stop and self._validation_seconds > PATIENCE:
             raise Interrupted
+
+        if self.peers:
+            batch = self.peers.share(batch)
+            if not len(batch):
+                return
 
         def validate(member: Member) -> None:
             precision = member.trainer.precision_plugin

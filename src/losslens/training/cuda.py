@@ -107,6 +107,8 @@ class GraphEngine:
     def _obstacle(self, member: Member, images: Tensor) -> str | None:
         if images.device.type != self.device.type:
             return "the images do not fit on the GPU"
+        if member.peers:
+            return "several processes train it"
         if member.has_step_hooks:
             return "a callback looks at every step"
         if member.random.drawn:

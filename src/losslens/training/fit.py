@@ -23,6 +23,7 @@ from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import LitAutoencoder, draw_module
+from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
 from losslens.training.trainer import clipping, go_on, make_trainer
@@ -95,6 +96,7 @@ def fit(
     states: Mapping[str, SavedState] | None = None,
     stop: Stop | None = None,
     on_done: Callable[[str, Outcome], None] | None = None,
+    peers: Peers | None = None,
 ) -> dict[str, Outcome]:
     """Train variants together that share data and Trainer settings.
 
@@ -110,6 +112,7 @@ def fit(
         states: from which variants go on, by name, all at the same place; without one they begin.
         stop: that training looks at.
         on_done: called with the name of a variant and what came of it, as soon as all of it is on disk.
+        peers: other processes that train the only variant.
 
     Returns:
         What came of the variants that did not fail, by name.
@@ -119,6 +122,7 @@ def fit(
         Interrupted: if it was asked to stop; states are on disk.
     """
     states, stop = states or {}, Stop() if stop is None else stop
+    looked_at = peers.agreed if peers else stop
     start = time.perf_counter()
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
@@ -133,6 +137,11 @@ def fit(
         chunk=chunk,
         limit=settings.get("limit_train_batches"),
     )
+    if peers and (data_settings["batch_size"] % peers.count or len(images.val) < peers.count):
+        raise ValueError(
+            f"data.batch_size {data_settings['batch_size']} and {len(images.val)} images to validate on are not enough "
+            f"for {peers.count} processes: use a multiple of {peers.count}, or fewer processes"
+        )
     originals = data.fixed_images(NUM_FIXED_IMAGES)
     parts: dict[str, _Part] = {}
     threads_before = torch.get_num_threads()
@@ -140,7 +149,7 @@ def fit(
     try:
         for variant in variants:
             try:
-                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name))
+                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name), peers)
             except Exception as error:
                 on_failure(variant.name, error)
         members = [part.member for part in parts.values()]
@@ -154,7 +163,7 @@ def fit(
             clip=clipping(settings),
             say=say,
             every=read_every(variants[0].config["checkpoint"]["every"]),
-            stop=stop,
+            stop=looked_at,
             stage=next(iter(states.values())).stage if states else Stage.STEP,
         )
         if states:
@@ -197,7 +206,11 @@ def fit(
 
 
 def _prepare(
-    variant: Variant, originals: Tensor, on_failure: Callable[[str, Exception], None], state: SavedState | None
+    variant: Variant,
+    originals: Tensor,
+    on_failure: Callable[[str, Exception], None],
+    state: SavedState | None,
+    peers: Peers | None,
 ) -> _Part:
     """Make all that belongs to one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
@@ -213,6 +226,7 @@ def _prepare(
         logger=logger,
         callbacks=[*own, table, pictures, Checkpoints(folder)],
         on_failure=lambda error: on_failure(variant.name, error),
+        peers=peers,
     )
     code_shape = check_autoencoder(module, originals)
     check_loss(module.loss, originals)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from losslens.data.store import OrderStream
 from losslens.training.module import LitAutoencoder
+from losslens.training.peers import Peers
 from losslens.training.random_stream import RandomStream
 from losslens.training.variant_trainer import VariantTrainer
 
@@ -52,6 +53,7 @@ class Member:
         folder: of the variant.
         logger: of the variant.
         callbacks: ordinary ones; they see a `VariantTrainer` and the variant's module.
+        peers: other processes that train it; None if there are none.
         on_failure: called with the error if it fails.
     """
 
@@ -69,6 +71,7 @@ class Member:
         logger: Logger,
         callbacks: Sequence[L.Callback],
         on_failure: Callable[[Exception], None],
+        peers: Peers | None = None,
     ) -> None:
         self.name = name
         self.module = module
@@ -76,6 +79,7 @@ class Member:
         self.logger = logger
         self.callbacks = list(callbacks)
         self.on_failure = on_failure
+        self.peers = peers
         self.random = RandomStream()
         self.order = OrderStream(seed)
         self.step = 0
@@ -223,8 +227,11 @@ class Member:
             images = precision.convert_input(images)
             with precision.forward_context():
                 loss = self.module.training_step(images)
+            shown = loss.detach()
+            if self.peers:
+                self.logged["train/loss"] = shown = self.peers.agree(loss)
             if look:
-                self.check(loss.item(), self.step + 1)
+                self.check(shown.item(), self.step + 1)
             self._call("on_before_zero_grad", optimizer)
             optimizer.zero_grad()
             self._call("on_before_backward", loss)
@@ -235,10 +242,12 @@ class Member:
                 raise
             optimizer.zero_grad()
             raise OutOfMemory(str(error).partition("\n")[0]) from None
+        if self.peers:
+            self.peers.average_gradients(self.module.parameters())
         self._call("on_before_optimizer_step", optimizer)
         self.trainer.clip_gradients(optimizer)
         optimizer.step()
-        return loss.detach()
+        return shown
 
     def train(self, images: Tensor, *, look: bool) -> Tensor:
         """Take one whole step as Lightning's loop does; returns the loss."""
@@ -278,11 +287,17 @@ class Member:
     def begin_validation(self) -> None:
         """From here on, `log` takes means."""
         self._means = {}
+        if self.peers:
+            self.peers.share_buffers(self.module)
 
     def end_validation(self) -> None:
         """Keep the means as metrics, and hand them to the logger."""
         assert self._means is not None
         means, self._means, self._has_validated = self._means, None, True
+        if self.peers:
+            sums = torch.tensor([[float(part) for part in pair] for pair in means.values()], dtype=torch.float64)
+            sums = self.peers.sum(sums.to(self.trainer.strategy.root_device))
+            means = {name: (total, count) for name, (total, count) in zip(means, sums.unbind(), strict=True)}
         self.validated_step = self.step
         self.write_log({name: total / count for name, (total, count) in means.items()}, self.step)
 

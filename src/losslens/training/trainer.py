@@ -1,5 +1,6 @@
 """The Trainer of an array, from a variant's settings."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     Raises:
         ValueError: if an array cannot be trained that way.
     """
+    if config.get("strategy") == "ddp":  # see peers.py: to the Trainer, each process is alone
+        on_gpu = torch.cuda.is_available() and config.get("accelerator") != "cpu"
+        config = {**config, "devices": [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpu else 1, "strategy": "auto"}
     config = {
         key: value
         for key, value in config.items()
@@ -55,7 +59,9 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     # A sweep follows signals by itself; Lightning would leave a validation in its midst, or queue a Slurm job anew.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if trainer.world_size > 1:
-        raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
+        raise ValueError(
+            f"variants train on one device, not {trainer.world_size}: use trainer.devices=1, or trainer=ddp"
+        )
     return trainer
 
 

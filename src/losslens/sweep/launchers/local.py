@@ -9,6 +9,7 @@ import torch
 
 from losslens.sweep.arrays import StoredArray
 from losslens.sweep.plan import as_count
+from losslens.wording import counted
 
 
 class LocalProcesses:
@@ -39,7 +40,7 @@ class LocalProcesses:
         for slot in range(count):
             self._start(slot)
         where = f"on {self.num_gpus} GPUs" if self.num_gpus else "on the CPU"
-        return f"{len(arrays)} arrays, {count} processes {where}"
+        return f"{counted(len(arrays), 'array')}, {counted(count, 'process', 'processes')} {where}"
 
     def have_ended(self) -> bool:
         """Whether none is left; one that was killed is started anew if arrays are left that nobody has."""
@@ -60,7 +61,7 @@ class LocalProcesses:
         """Return None: they end with this process."""
 
     def _start(self, slot: int) -> None:
-        own = {"CUDA_VISIBLE_DEVICES": str(slot % self.num_gpus)} if self.num_gpus else {}
+        own = {"CUDA_VISIBLE_DEVICES": str(slot % self.num_gpus)} if self.num_gpus and self.processes > 1 else {}
         threads = max(1, torch.get_num_threads() // self.processes)
         self.running[slot] = subprocess.Popen(
             [

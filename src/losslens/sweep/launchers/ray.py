@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from losslens.sweep.arrays import StoredArray
+from losslens.wording import counted
 
 
 class RayTasks:
@@ -53,7 +54,7 @@ class RayTasks:
         remote: Any = ray.remote(num_cpus=self.cpus, num_gpus=float(self.gpus), max_retries=self.retries)
         task = remote(train_in_task)
         self.tasks = [task.remote(str(array.file.resolve())) for array in arrays]
-        return f"{len(arrays)} arrays are tasks of Ray at {ray.get_runtime_context().gcs_address}"
+        return f"{counted(len(arrays), 'array')} as tasks of Ray at {ray.get_runtime_context().gcs_address}"
 
     def have_ended(self) -> bool:
         """Whether all tasks have ended, in whatever way."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from losslens.sweep.arrays import StoredArray
+from losslens.wording import counted
 
 REQUEUED_AFTER = ("SIGUSR1", "SIGUSR2")  # Slurm's notice of a limit of time or a preemption
 JOBS = "jobs"  # folder of scripts and output, beside the arrays
@@ -57,7 +58,7 @@ class SlurmJobs:
         except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"Slurm takes no jobs: {' '.join(str(error).split())}") from error
         self.job = jobs[0].job_id.partition("_")[0]
-        return f"{len(arrays)} arrays are jobs of Slurm: {self.job}; their output is in {folder}"
+        return f"{counted(len(arrays), 'array')} as jobs of Slurm: {self.job}; their output is in {folder}"
 
     def have_ended(self) -> bool:
         """Whether the queue has none of them any more."""

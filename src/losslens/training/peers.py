@@ -1,0 +1,94 @@
+"""Processes that train one variant together, each on its share of every batch.
+
+Their gradients are averaged after the backward pass of each step. Lightning's own strategies wrap the forward pass of
+one module, and an array steps its members itself.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from losslens.training.stop import Stop
+
+
+class Peers:
+    """All processes of a variant, as one of them sees them.
+
+    Args:
+        rank: of this process.
+        count: of processes.
+        wish: to stop, of this process.
+    """
+
+    def __init__(self, rank: int, count: int, wish: Stop) -> None:
+        self.rank = rank
+        self.count = count
+        self.wish = wish
+        self.agreed = Stop()  # at the same step everywhere
+
+    def share(self, batch: Tensor, dim: int = 0) -> Tensor:
+        """Take this process's part of a batch."""
+        return batch[(slice(None),) * dim + (slice(self.rank, None, self.count),)]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make every gradient the mean over all processes."""
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
+        works = [dist.all_reduce(gradient, async_op=True) for gradient in gradients]
+        for gradient, work in zip(gradients, works, strict=True):
+            work.wait()
+            gradient /= self.count
+
+    def agree(self, loss: Tensor) -> Tensor:
+        """Return the mean of the losses of all processes, and let all stop that any is asked to."""
+        shared = torch.stack([loss.detach().float(), loss.new_tensor(float(bool(self.wish))).float()])
+        dist.all_reduce(shared)
+        if shared[1] > 0:
+            self.wish.request("another process of it was asked to stop", 130)
+            self.agreed.request(self.wish.reason, self.wish.exit_code)
+        return shared[0] / self.count
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        dist.all_reduce(values)
+        return values
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Let all have the buffers of the first process, such as the statistics of a batch norm."""
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def num_peers(trainer: Mapping[str, Any]) -> int:
+    """Return how many processes a Trainer's settings want for one variant.
+
+    Raises:
+        ValueError: if they do not say.
+    """
+    if trainer.get("strategy") != "ddp":
+        return 1
+    devices = trainer.get("devices")
+    count = torch.cuda.device_count() if devices == "auto" else devices
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"trainer.devices is {devices}: with trainer=ddp give the number of processes")
+    return count
+
+
+def join_peers(wish: Stop) -> Peers | None:
+    """Meet the other processes, if torchrun has started some.
+
+    Args:
+        wish: to stop, of this process.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return None
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]  # each writes into a folder of its own
+    return Peers(dist.get_rank(), count, wish)
