@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from losslens.files import is_disk_error, write_json, write_text
-from losslens.report.results import SWEEP_FILE, SweepResult, load_sweep, write_sweep_file
+from losslens.report.results import SWEEP_FILE, SweepResult, VariantResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
-from losslens.sweep.errors import TRACEBACK_WANTED, SweepInterrupted
+from losslens.sweep.errors import TRACEBACK_WANTED, SweepInterrupted, VariantsFailed
 from losslens.sweep.folders import cannot_write, environment, write_status
 from losslens.sweep.plan import distinct_losses, plan_variants
 from losslens.sweep.signals import stopped_by_signals
@@ -32,7 +32,7 @@ from losslens.training.stop import Stop
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
-def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> list[dict[str, float]]:
+def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> list[VariantResult]:
     """Train all variants and show what came of them; those that the folder has already, as far as they are not done.
 
     Args:
@@ -41,10 +41,11 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
         single: whether `folder` is that of the only variant.
 
     Returns:
-        The metrics of each variant that is done.
+        What each variant left, in their order.
 
     Raises:
-        ValueError: at the end, if variants failed; at once, if the folder does not fit to the command.
+        ValueError: if the folder does not fit to the command.
+        VariantsFailed: at the end, if variants failed.
         SweepInterrupted: if it was asked to stop.
     """
     read_every(jobs[0][0].checkpoint.every)
@@ -53,8 +54,10 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
         variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
         if single and len(variants) > 1:
             raise cannot_write(folder, "it holds another run")
-        done = _run(variants, folder, jobs[0][0], known={variant.name for variant in stored})
-        return [done[name] for name in names]
+        found = _run(variants, folder, jobs[0][0], known={variant.name for variant in stored})
+    results = [found[name] for name in names]
+    _raise_failures(found, results, single=single)
+    return results
 
 
 def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -62,23 +65,23 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
 
     Args:
         folder: of the sweep.
-        settings: `report`, `retry_failed` and `fail_fast` of this command.
+        settings: `report`, `retry_failed`, `fail_fast` and `optimize` of this command.
 
     Raises:
-        ValueError: if that is not the folder of a sweep; at the end, if variants failed.
+        ValueError: if that is not the folder of a sweep.
+        VariantsFailed: at the end, if variants failed.
         SweepInterrupted: if it was asked to stop.
     """
     if not (folder / SWEEP_FILE).is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep or of a run with resume=FOLDER")
     with locked(folder):
         stored = stored_variants(folder)
-        _run(stored, folder, settings, known={variant.name for variant in stored})
+        found = _run(stored, folder, settings, known={variant.name for variant in stored})
+    _raise_failures(found, list(found.variants.values()), single=stored[0].folder == folder)
 
 
-def _run(
-    variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str]
-) -> dict[str, dict[str, float]]:
-    """Train what is to be trained; returns the metrics of all variants that are done.
+def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str]) -> SweepResult:
+    """Train what is to be trained, and show it, but for a search, which shows all of it at its end.
 
     Args:
         variants: all of the sweep.
@@ -98,28 +101,28 @@ def _run(
     stop = Stop()
     count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
     resume = f"python train.py resume={folder}"
+    searching = settings["optimize"] is not None
     shown: list[Path] = []
     with stopped_by_signals(stop), _quiet_writers():
         with _progress(console, count) as report:
             sweep = Sweep(variants, folder, console, report, stop, fail_fast=settings["fail_fast"])
             sweep.say(f"{count} in {folder}{_already(states)}")
             sweep.train(wanted)
-        if sweep.interrupted:
+        if sweep.interrupted and not searching:
             sweep.say(f"stopped: {stop.reason}; go on with: {resume}")
-        if settings["report"] and not sweep.disk_failed:
+        if settings["report"] and not sweep.disk_failed and not searching:
             try:
                 shown = _report(folder, sweep.say, study=not sweep.interrupted)
             except KeyboardInterrupt:
                 raise SweepInterrupted(stop.reason, resume, stop.exit_code) from None
     found = load_sweep(folder)
-    if found.done:
+    if found.done and not searching:
         commands = [f"tensorboard --logdir {folder}"]
         commands += [f"python -m webbrowser {path.resolve().as_uri()}" for path in shown]
         print_results(console, list(found.variants.values()), commands)
     if sweep.interrupted:
         raise SweepInterrupted(stop.reason, resume, stop.exit_code)
-    _raise_failures(found, single=variants[0].folder == folder)
-    return {variant.name: variant.metrics for variant in found.done}
+    return found
 
 
 def _already(states: Mapping[str, str]) -> str:
@@ -129,11 +132,12 @@ def _already(states: Mapping[str, str]) -> str:
     return f", {', '.join(told)} from earlier on" if told else ""
 
 
-def _raise_failures(found: SweepResult, *, single: bool) -> None:
+def _raise_failures(found: SweepResult, results: Sequence[VariantResult], *, single: bool) -> None:
     failed = {v.name: v.status["reason"] for v in found.variants.values() if v.status["status"] == "failed"}
     if failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise ValueError(reasons if single else f"{len(failed)} of {len(found.variants)} variants failed: {reasons}")
+        message = reasons if single else f"{len(failed)} of {len(found.variants)} variants failed: {reasons}"
+        raise VariantsFailed(message, results)
 
 
 def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None:

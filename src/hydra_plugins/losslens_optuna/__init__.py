@@ -1,0 +1,1 @@
+"""The launcher of losslens, where Hydra looks for it."""
