@@ -1,1 +1,1 @@
-"""The launcher of losslens, where Hydra looks for it."""
+"""The sweeper of losslens that searches with Optuna, where Hydra looks for it."""
