@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from losslens.report.words import describe
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}
+VARIANTS_ON_A_PAGE = 40
 SMALL = 0.01  # below, two digits are shown instead of three decimals
 
 
@@ -49,7 +50,9 @@ class Number:
 
 
 def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence[str], folder: Path) -> Path:
-    """Write `report.html`, and beside it the pictures of studies.
+    """Write `report.html`, beside it the pictures of studies, and for every so many variants a further page.
+
+    The first page has the tables of all variants; sheets, curves and what is said of each are on the pages of theirs.
 
     Args:
         sweep: with its folders.
@@ -58,7 +61,7 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
         folder: to write into.
 
     Returns:
-        The page's path.
+        The path of the first page.
     """
     shown, pictures = None, {}
     try:
@@ -67,13 +70,26 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
         notes = [*notes, f"what was found of trained variants cannot be shown: {type(error).__name__}: {error}"]
     for name, drawn in pictures.items():
         write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG"))  # type: ignore[misc]
-    path = folder / "report.html"
-    contents = {**_contents(sweep, studies), "study": shown, "notes": notes}
-    write_text(path, render("losslens.report", "report.html.jinja", contents))
-    return path
+    names = list(sweep.variants)
+    starts = range(0, max(len(names), 1), VARIANTS_ON_A_PAGE)
+    paths = [folder / f"report{f'-{number}' if number > 1 else ''}.html" for number in range(1, len(starts) + 1)]
+    others = [
+        {"href": path.name, "first": start + 1, "last": min(start + VARIANTS_ON_A_PAGE, len(names))}
+        for path, start in zip(paths, starts, strict=True)
+    ]
+    for path, start in zip(paths, starts, strict=True):
+        part = {name: sweep.variants[name] for name in names[start : start + VARIANTS_ON_A_PAGE]}
+        contents = _contents(replace(sweep, variants=part), studies)
+        if start == 0:
+            whole = {"cross": _cross(sweep), "table": _table(list(sweep.variants.values()))}
+            contents |= {**whole, "study": shown, "notes": notes}
+        pages_of = {"here": path.name, "pages": others, "total": len(names), "done": len(sweep.done)}
+        write_text(path, render("losslens.report", "report.html.jinja", contents | pages_of))
+    return paths[0]
 
 
 def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any]:
+    """Gather what a page shows of its variants."""
     variants = list(sweep.variants.values())
     surroundings = [variant.environment for variant in variants if variant.environment]
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
@@ -85,12 +101,13 @@ def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any
         "title": sweep.folder.resolve().name,
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "variants": variants,
-        "done": len(sweep.done),
         "sheets": [
             picture(page, f"Sheet: originals above the reconstructions of {', '.join(names)}")
             for page, names in (pages(sweep) if pictured else [])
         ],
-        "cross": _cross(sweep),
+        "cross": None,  # of the whole sweep, on the first page
+        "study": None,
+        "notes": [],
         "table": _table(variants),
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],

@@ -17,11 +17,13 @@ class Heartbeat:
     """Writes `heartbeat.json` now and then.
 
     Args:
-        folder: of the sweep.
+        file: to be written.
+        num_variants: that the process trains in all.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / HEARTBEAT
+    def __init__(self, file: Path, num_variants: int) -> None:
+        self.file = file
+        self.num_variants = num_variants
         with suppress(OSError):
             self.file.unlink(missing_ok=True)  # of a process that is gone
         self.begun = self.last = time.time()
@@ -40,8 +42,7 @@ class Heartbeat:
         if now - self.last < EVERY:
             return
         self.last = now
-        gained = share - self.first_share
-        left = (now - self.begun) * (1 - share) / gained if gained > 0 else None
+        gained = (share - self.first_share) * self.num_variants
         with suppress(OSError):  # a full disk is told by what matters
             write_json(
                 self.file,
@@ -50,7 +51,7 @@ class Heartbeat:
                     "process": os.getpid(),
                     "host": socket.gethostname(),
                     "share": share,
-                    "seconds_left": left,
+                    "rate": gained / (now - self.begun) if now > self.begun else None,  # variants a second
                     "variants": dict(progress()),
                 },
             )

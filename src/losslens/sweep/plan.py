@@ -82,11 +82,11 @@ def share_cores(num_variants: int, threads: int | str) -> tuple[int, int]:
     cores = torch.get_num_threads()
     if threads == "auto":
         threads = cores // min(num_variants, cores)
-    threads = _positive(threads, "array.threads")
+    threads = as_count(threads, "array.threads")
     return min(num_variants, max(1, cores // threads)), threads
 
 
-def workers(variants: Sequence[Variant]) -> int:
+def count_workers(variants: Sequence[Variant]) -> int:
     """Return how many of these variants compute at once, each with its number of threads."""
     return min(len(variants), max(1, torch.get_num_threads() // variants[0].threads))
 
@@ -97,9 +97,8 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
     Raises:
         ValueError: if that is neither a positive number nor `auto`.
     """
-    most = variants[0].config["array"]["max_variants"]
-    if most != "auto":
-        most = _positive(most, "array.max_variants")
+    most = most_variants(variants)
+    if most is not None:
         return [list(variants[first : first + most]) for first in range(0, len(variants), most)]
     if len(variants) == 1:
         return [list(variants)]
@@ -112,6 +111,16 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
         arrays.append(list(variants[first : first + count]))
         first += count
     return arrays
+
+
+def most_variants(variants: Sequence[Variant]) -> int | None:
+    """Return how many of these variants an array may have at most; None if that is for memory to say.
+
+    Raises:
+        ValueError: if `array.max_variants` is neither a positive number nor `auto`.
+    """
+    most = variants[0].config["array"]["max_variants"]
+    return None if most == "auto" else as_count(most, "array.max_variants")
 
 
 def _need(variant: Variant, images: Images, device: torch.device, known: dict[str, Need]) -> Need:
@@ -127,7 +136,12 @@ def _need(variant: Variant, images: Images, device: torch.device, known: dict[st
     return known[key]
 
 
-def _positive(value: int | str, key: str) -> int:
+def as_count(value: int | str, key: str) -> int:
+    """Check that a setting is a positive number.
+
+    Raises:
+        ValueError: if not.
+    """
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{key} is {value}: use auto, or a whole number of 1 or more")
     return value

@@ -1,12 +1,8 @@
 """Train the variants of a sweep, or go on with it, and show what came of them."""
 
-import logging
 import sys
-import threading
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +11,18 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from losslens.files import is_disk_error, write_json, write_text
+from losslens.files import write_json, write_text
 from losslens.report.results import SWEEP_FILE, SweepResult, VariantResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
-from losslens.sweep.errors import TRACEBACK_WANTED, SweepInterrupted, VariantsFailed
+from losslens.sweep.arrays import withdraw_arrays
+from losslens.sweep.distribute import Workers
+from losslens.sweep.errors import SweepInterrupted, VariantsFailed
 from losslens.sweep.folders import cannot_write, environment, write_status
+from losslens.sweep.heartbeat import HEARTBEAT
 from losslens.sweep.plan import distinct_losses, plan_variants
+from losslens.sweep.quiet import be_quiet, quiet_writers
+from losslens.sweep.report_once import report, report_once
+from losslens.sweep.show_plan import show_plan
 from losslens.sweep.signals import stopped_by_signals
 from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
@@ -32,16 +34,19 @@ from losslens.training.stop import Stop
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
-def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> list[VariantResult]:
+def run_sweep(
+    jobs: Sequence[Job], folder: Path, *, single: bool = False, workers: Workers | None = None
+) -> list[VariantResult]:
     """Train all variants and show what came of them; those that the folder has already, as far as they are not done.
 
     Args:
         jobs: configuration, overrides and Hydra's choices of each variant.
         folder: of the sweep; it exists.
         single: whether `folder` is that of the only variant.
+        workers: who trains; None: this process.
 
     Returns:
-        What each variant left, in their order.
+        What each variant left, in their order; nothing if it only plans.
 
     Raises:
         ValueError: if the folder does not fit to the command.
@@ -49,23 +54,46 @@ def run_sweep(jobs: Sequence[Job], folder: Path, *, single: bool = False) -> lis
         SweepInterrupted: if it was asked to stop.
     """
     read_every(jobs[0][0].checkpoint.every)
+    if jobs[0][0].plan:
+        plan_only(jobs, folder, single, workers)
+        return []
     with locked(folder):
         stored = stored_variants(folder)
         variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
         if single and len(variants) > 1:
             raise cannot_write(folder, "it holds another run")
-        found = _run(variants, folder, jobs[0][0], known={variant.name for variant in stored})
+        found = _run(variants, folder, jobs[0][0], {variant.name for variant in stored}, workers)
     results = [found[name] for name in names]
     _raise_failures(found, results, single=single)
     return results
 
 
-def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
+def plan_only(jobs: Sequence[Job], folder: Path, single: bool, workers: Workers | None) -> None:
+    """Print what `run_sweep` would do, and leave no trace."""
+    be_quiet()
+    stored = stored_variants(folder)
+    variants, _ = add_variants(stored, plan_variants(jobs, folder, single=single))
+    known = {variant.name for variant in stored}
+    states = {each.name: status_of(each) if each.name in known else "pending" for each in variants}
+    if jobs[0][0].retry_failed:
+        states = {name: "pending" if state == "failed" else state for name, state in states.items()}
+    try:
+        show_plan(variants, folder, states, workers, _console())
+    finally:
+        if not stored:
+            (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+            with suppress(OSError):  # unless they hold something else
+                folder.rmdir()
+                folder.parent.rmdir()
+
+
+def resume_sweep(folder: Path, settings: Mapping[str, Any], workers: Workers | None) -> None:
     """Go on with a sweep, or a single run, as far as it is not done.
 
     Args:
         folder: of the sweep.
         settings: `report`, `retry_failed`, `fail_fast` and `optimize` of this command.
+        workers: who trains; None: this process.
 
     Raises:
         ValueError: if that is not the folder of a sweep.
@@ -76,11 +104,13 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep or of a run with resume=FOLDER")
     with locked(folder):
         stored = stored_variants(folder)
-        found = _run(stored, folder, settings, known={variant.name for variant in stored})
+        found = _run(stored, folder, settings, {variant.name for variant in stored}, workers)
     _raise_failures(found, list(found.variants.values()), single=stored[0].folder == folder)
 
 
-def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str]) -> SweepResult:
+def _run(
+    variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str], workers: Workers | None
+) -> SweepResult:
     """Train what is to be trained, and show it, but for a search, which shows all of it at its end.
 
     Args:
@@ -88,31 +118,44 @@ def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any],
         folder: of the sweep.
         settings: of the command.
         known: names of the variants that have their folders already.
+        workers: who trains; None: this process.
     """
-    for package in ("fabric", "pytorch"):
-        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)  # else it lists devices and advertises
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever asks for a profile sees it
-    warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    be_quiet()
+    console = _console()
     _prepare(variants, folder, known)
     states = {variant.name: status_of(variant) for variant in variants}
     leave = ("done",) if settings["retry_failed"] else ("done", "failed")
     wanted = [name for name, state in states.items() if state not in leave]
     stop = Stop()
     count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
-    resume = f"python train.py resume={folder}"
+    launcher = [each for each in sys.argv[1:] if each.startswith(("hydra/launcher=", "hydra.launcher."))]
+    resume = " ".join([f"python train.py resume={folder}", *launcher])
     searching = settings["optimize"] is not None
+    report_wanted = settings["report"] and not searching
     shown: list[Path] = []
-    with stopped_by_signals(stop), _quiet_writers():
-        with _progress(console, count) as report:
-            sweep = Sweep(variants, folder, console, report, stop, fail_fast=settings["fail_fast"])
+    withdraw_arrays(folder)  # of processes that were to train them later
+    with stopped_by_signals(stop), quiet_writers():
+        with _progress(console, count) as show_share:
+            sweep = Sweep(
+                variants,
+                folder,
+                console,
+                show_share,
+                stop,
+                losses=distinct_losses(variants),
+                heartbeat=folder / HEARTBEAT,
+                fail_fast=settings["fail_fast"],
+            )
             sweep.say(f"{count} in {folder}{_already(states)}")
-            sweep.train(wanted)
+            if workers is None:
+                sweep.train(wanted)
+            elif sweep.hand_over(wanted, workers, {"report": report_wanted, "fail_fast": settings["fail_fast"]}):
+                raise SweepInterrupted(stop.reason, f"python -m losslens.status {folder}", stop.exit_code)
         if sweep.interrupted and not searching:
             sweep.say(f"stopped: {stop.reason}; go on with: {resume}")
-        if settings["report"] and not sweep.disk_failed and not searching:
+        if report_wanted and not sweep.disk_failed:
             try:
-                shown = _report(folder, sweep.say, study=not sweep.interrupted)
+                shown = report(folder, sweep.say, study=False) if sweep.interrupted else report_once(folder, sweep.say)
             except KeyboardInterrupt:
                 raise SweepInterrupted(stop.reason, resume, stop.exit_code) from None
     found = load_sweep(folder)
@@ -122,7 +165,14 @@ def _run(variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any],
         print_results(console, list(found.variants.values()), commands)
     if sweep.interrupted:
         raise SweepInterrupted(stop.reason, resume, stop.exit_code)
+    left = [name for name in wanted if found.variants[name].status["status"] not in ("done", "failed")]
+    if left:  # by workers that were ended
+        raise SweepInterrupted(f"{len(left)} variants are not done", resume, 1)
     return found
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def _already(states: Mapping[str, str]) -> str:
@@ -160,39 +210,6 @@ def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None
         write_sweep_file(folder, variants, distinct_losses(variants))
     except OSError as error:
         raise cannot_write(folder, error.strerror or str(error)) from error
-
-
-def _report(folder: Path, say: Callable[[str], None], *, study: bool) -> list[Path]:
-    """Make all that the sweep shows; a mistake there is told, and harms nothing else."""
-    try:
-        from losslens.report.make import make_report  # imports matplotlib, which the first step need not wait for
-
-        shown, mistakes = make_report(load_sweep(folder), study=study)
-    except Exception as error:
-        shown, mistakes = [], [f"{type(error).__name__}: {error}"]
-        if TRACEBACK_WANTED:
-            traceback.print_exc()
-    for mistake in mistakes:
-        say(mistake)
-    if mistakes:
-        say(f"the results stay; once that is mended, make the rest with: python -m losslens.report {folder}")
-    return shown
-
-
-@contextmanager
-def _quiet_writers() -> Iterator[None]:
-    """Inside, threads that write events print no traceback on a full disk: whoever hands them events gets the error."""
-    before = threading.excepthook
-
-    def hook(arguments: threading.ExceptHookArgs) -> None:
-        if arguments.exc_value is None or not is_disk_error(arguments.exc_value):
-            before(arguments)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = before
 
 
 @contextmanager

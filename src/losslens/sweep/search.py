@@ -55,6 +55,8 @@ class Search:
                 raise ValueError(f"hydra.sweeper.{key} is {getattr(sweeper, key)}: use a whole number of 1 or more")
         if self.config.retry_failed:
             raise ValueError("retry_failed=true goes without a search: what a trial was told to be stays")
+        if self.config.plan:
+            raise ValueError("plan=true goes without a search, which does not know yet what it will train")
         if sweeper.pruner is not None:
             build(sweeper.pruner)  # else every variant would find out by itself
         parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
@@ -175,7 +177,7 @@ class Search:
         """Show the sweep, and which trial was best."""
         failures = ""
         try:
-            resume_sweep(self.folder, {"report": self.config.report, **NOTHING_MORE})
+            resume_sweep(self.folder, {"report": self.config.report, **NOTHING_MORE}, None)
         except VariantsFailed as error:
             failures = f": {error}"
         states = [each.state for each in self.study.trials]

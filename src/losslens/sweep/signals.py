@@ -1,4 +1,4 @@
-"""Signals that ask a sweep to stop: Ctrl-C, SIGTERM, and SIGUSR1, which Slurm can be told to send before a job ends."""
+"""Signals that ask a sweep to stop: Ctrl-C, SIGTERM, and those that Slurm can be told to send before a job ends."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from types import FrameType
 from losslens.training.stop import Stop
 
 SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-]  # the last one is not on Windows
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+]  # the last two are not on Windows
 
 
 @contextmanager

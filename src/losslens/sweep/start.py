@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from losslens.sweep.names import job_values
@@ -33,6 +34,7 @@ def start_run(config: DictConfig) -> None:
         raise ValueError(OPTIMIZE_ALONE)
     with fast_imports():
         from losslens.sweep.run import resume_sweep, run_sweep
+    workers = instantiate(hydra.launcher).make_workers()
     if config.resume is not None:
         others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
         if others:
@@ -40,13 +42,19 @@ def start_run(config: DictConfig) -> None:
                 f"resume=FOLDER goes on with the settings of that folder, and not with {', '.join(others)}: "
                 "leave them out, or begin a new sweep"
             )
-        resume_sweep(folder, config)
+        resume_sweep(folder, config, workers)
     else:
-        run_sweep([(config, list(hydra.overrides.task), hydra.runtime.choices)], folder, single=True)
+        job = (config, list(hydra.overrides.task), hydra.runtime.choices)
+        run_sweep([job], folder, single=True, workers=workers)
 
 
-def start_sweep(jobs: Sequence[Job], folder: Path) -> "list[VariantResult]":
+def start_sweep(jobs: Sequence[Job], folder: Path, workers: Any) -> "list[VariantResult]":
     """Train the variants of a sweep in its folder; returns what they left there.
+
+    Args:
+        jobs: configuration, overrides and Hydra's choices of each variant.
+        folder: of the sweep.
+        workers: of a launcher; None: this process.
 
     Raises:
         ValueError: if `resume` is given, too, or `optimize` without a search.
@@ -58,7 +66,7 @@ def start_sweep(jobs: Sequence[Job], folder: Path) -> "list[VariantResult]":
         raise ValueError("resume=FOLDER knows its variants: it goes without -m")
     with fast_imports():
         from losslens.sweep.run import run_sweep
-    return run_sweep(jobs, folder)
+    return run_sweep(jobs, folder, workers=workers)
 
 
 def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from omegaconf import OmegaConf
 
 from losslens.build import flat_settings
 from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
+from losslens.sweep.arrays import taken_arrays
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import safe_name, unique
 from losslens.training.fit import Variant
 
 LOCK = "sweep.lock"
 # What says how a command goes, and not what a variant learns.
-COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint", "optimize", "searched")
+COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint", "plan", "optimize", "searched")
 MAIN_VALUES = ("loss", "model", "data", "seed")  # what a variant is called by; a sweep may have more of them
 PATIENCE = 2.0  # seconds: who only looks whether a folder is held, holds it for a moment
 SHOWN = 3  # differences in a message
@@ -43,6 +44,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(folder / name, error.strerror or str(error)) from error
     try:
+        if taken_arrays(folder):  # by processes that a launcher started
+            raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")
         yield
     finally:
         lock.release()
@@ -50,6 +53,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work on a sweep's folder, as far as that can be seen."""
+    if taken_arrays(folder):
+        return True
     if not (folder / LOCK).exists():
         return False
     try:
@@ -61,18 +66,33 @@ def is_locked(folder: Path) -> bool:
         return False
 
 
-def stored_variants(folder: Path) -> list[Variant]:
-    """Read the variants of a sweep's folder, each as it was planned; none if there is no sweep yet."""
+def stored_variants(folder: Path, names: Container[str] | None = None) -> list[Variant]:
+    """Read the variants of a sweep's folder, each as it was planned; none if there is no sweep yet.
+
+    Args:
+        folder: of the sweep.
+        names: of the variants to be read; None for all.
+    """
     if not (folder / SWEEP_FILE).is_file():
         return []
     variants = []
     for entry in read_sweep_file(folder)["variants"]:
+        if names is not None and entry["name"] not in names:
+            continue
         place = folder / entry["folder"]
         config = OmegaConf.to_container(OmegaConf.load(place / "config.yaml"))
         assert isinstance(config, dict)
         plain = {str(key): value for key, value in config.items()}
         variants.append(Variant(entry["name"], plain, place, entry["values"], entry.get("threads", 1)))
     return variants
+
+
+def stored_losses(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Read the configurations of all losses of a sweep, by name, from one variant of each."""
+    sweep = read_sweep_file(folder)
+    firsts = {entry["own_loss"]: entry["name"] for entry in sweep["variants"][::-1]}
+    variants = {variant.name: variant for variant in stored_variants(folder, set(firsts.values()))}
+    return {loss: variants[firsts[loss]].config["loss"] for loss in sweep["losses"] if loss in firsts}
 
 
 def status_of(variant: Variant) -> str:

@@ -4,9 +4,10 @@ import gc
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,16 +15,18 @@ from rich.console import Console
 from losslens.build import build
 from losslens.data.source import Images
 from losslens.files import append_line, is_disk_error, write_json, write_text
+from losslens.sweep.distribute import Workers, distribute
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
-from losslens.sweep.folders import write_status
+from losslens.sweep.folders import LOG, write_status
 from losslens.sweep.heartbeat import Heartbeat
-from losslens.sweep.plan import distinct_losses, group_variants, split_by_memory, workers
+from losslens.sweep.pack import pack, variant_costs
+from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 
-LOG, TRACEBACK, DATA = "log.txt", "traceback.txt", "data.json"
+TRACEBACK, DATA = "traceback.txt", "data.json"
 
 
 class Sweep:
@@ -35,6 +38,8 @@ class Sweep:
         console: for the user.
         report: takes the share of all training that is done.
         stop: asked for to stop.
+        losses: configurations of all losses of the sweep, by name.
+        heartbeat: file for signs of life.
         fail_fast: whether the first failure stops the others.
     """
 
@@ -46,16 +51,18 @@ class Sweep:
         report: Callable[[float], None],
         stop: Stop,
         *,
+        losses: Mapping[str, Mapping[str, Any]],
+        heartbeat: Path,
         fail_fast: bool = False,
     ) -> None:
         self.variants = {variant.name: variant for variant in variants}
-        self.losses = distinct_losses(variants)
+        self.losses = losses
         self.folder = folder
         self.console = console
         self.report = report
         self.stop = stop
         self.fail_fast = fail_fast
-        self.heartbeat = Heartbeat(folder)
+        self.heartbeat_file = heartbeat
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}
         self.interrupted = False
@@ -63,17 +70,15 @@ class Sweep:
 
     def train(self, names: Sequence[str]) -> None:
         """Train the variants of these names; one that fails does not stop the others."""
-        wanted = [self.variants[name] for name in names]
-        try:
-            for group in group_variants(wanted):
+        self.heartbeat = Heartbeat(self.heartbeat_file, len(names))
+        with self._until_stopped():
+            for group, images in self._decoded(names):
                 try:
-                    images: Images = build(group[0].config["data"]).decode()
-                    self._check_data(group, images)
                     starts = self._starts(group)
                     arrays = [
                         (array, states)
                         for alike, states in starts
-                        for array in split_by_memory(alike, images, workers(alike))
+                        for array in split_by_memory(alike, images, count_workers(alike))
                     ]
                 except Exception as error:
                     self._fail_all(group, error)
@@ -82,6 +87,60 @@ class Sweep:
                     self.say(f"memory or array.max_variants allow {len(arrays)} arrays, one after another")
                 for array, states in arrays:
                     self._train_array(array, images, states, len(names))
+
+    def hand_over(self, names: Sequence[str], workers: Workers, settings: Mapping[str, Any]) -> bool:
+        """Let workers train the variants of these names, packed into arrays.
+
+        Args:
+            names: of variants.
+            workers: who trains.
+            settings: of the command.
+
+        Returns:
+            Whether they go on by themselves, though this process was asked to stop.
+        """
+        left_alone = False
+        with self._until_stopped():
+            for name in names:  # also those that failed before
+                write_status(self.variants[name].folder, "pending")
+            groups = []
+            for group, images in self._decoded(names):
+                try:
+                    groups.append((group, variant_costs(group, images)))
+                except Exception as error:
+                    self._fail_all(group, error)
+            arrays = [[each.name for each in array.variants] for array in pack(groups, workers.num_slots())]
+            if arrays:
+                left_alone = distribute(
+                    [self.variants[name] for array in arrays for name in array],
+                    arrays,
+                    self.folder,
+                    workers,
+                    settings,
+                    show=self._show,
+                    report=self.report,
+                    stop=self.stop,
+                )
+                if self.stop and not left_alone:
+                    raise Interrupted
+        return left_alone
+
+    def _decoded(self, names: Sequence[str]) -> Iterator[tuple[list[Variant], Images]]:
+        """Go through the variants that could train together, and their images; what has none fails."""
+        for group in group_variants([self.variants[name] for name in names]):
+            try:
+                images: Images = build(group[0].config["data"]).decode()
+                self._check_data(group, images)
+            except Exception as error:
+                self._fail_all(group, error)
+            else:
+                yield group, images
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """End the block if it is asked to stop, and say in the folders what did not come to its end."""
+        try:
+            yield
         except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns the second into the third
             self.stop.request("interrupted", 130)
             self.interrupted = True
@@ -90,8 +149,11 @@ class Sweep:
 
     def say(self, text: str) -> None:
         """Print a line, and add it to the sweep's log."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._show(text)
         append_line(self.folder / LOG, text)
+
+    def _show(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _train_array(
         self, array: Sequence[Variant], images: Images, states: Mapping[str, SavedState], num_wanted: int
@@ -111,7 +173,7 @@ class Sweep:
             outcomes = fit(
                 array,
                 images,
-                num_workers=workers(array),
+                num_workers=count_workers(array),
                 num_threads=array[0].threads,
                 report=report,
                 on_failure=self._fail,

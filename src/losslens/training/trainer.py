@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
@@ -28,7 +29,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     config = {
         key: value
         for key, value in config.items()
-        if key not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger")
+        if key
+        not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger", "plugins")
     }
     if config.get("limit_val_batches") == 0:
         raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
@@ -42,6 +44,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     trainer: L.Trainer = build(
         {"enable_progress_bar": False, "enable_model_summary": False, **config},
         callbacks=callbacks,
+        # Inside of a job of Slurm, too, an array is one process, which nobody has to start with srun.
+        plugins=[LightningEnvironment()],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,

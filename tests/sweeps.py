@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -67,6 +68,13 @@ class Sweep:
 
     def states(self) -> list[str]:
         return [self.status(name)["status"] for name in VARIANTS]
+
+    def heartbeats(self) -> list[dict]:
+        beats = []
+        for file in self.folder.glob("arrays/*.heartbeat"):
+            with suppress(FileNotFoundError):
+                beats.append(json.loads(file.read_text()))
+        return beats
 
     def results(self, name: str) -> dict:
         """All that a variant learned and measured, without times."""

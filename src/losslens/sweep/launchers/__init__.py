@@ -1,0 +1,1 @@
+"""Who trains arrays besides the process of the command itself."""

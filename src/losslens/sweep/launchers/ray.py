@@ -1,0 +1,79 @@
+"""Tasks of Ray, one for each array, on a cluster whose machines share a file system."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from losslens.sweep.arrays import StoredArray
+
+
+class RayTasks:
+    """A task for each array; one whose node is lost is tried again elsewhere, and goes on.
+
+    Args:
+        address: of the cluster, such as `auto` or `ray://host:10001`; None starts one on this machine.
+        cpus: cores for each task.
+        gpus: GPUs for each task, also a fraction; `auto`: one if there are any.
+        retries: on other nodes, if one is lost.
+    """
+
+    def __init__(self, address: str | None, cpus: float, gpus: float | str, retries: int) -> None:
+        self.address = address
+        self.cpus = cpus
+        self.gpus = gpus
+        self.retries = retries
+        self.tasks: list[Any] = []
+
+    def num_slots(self) -> int:
+        """Return how many tasks fit onto the cluster.
+
+        Raises:
+            ValueError: if there is no Ray, or no task fits.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise ValueError("hydra/launcher=ray needs ray: pip install 'losslens[ray]'") from error
+        if not ray.is_initialized():
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        if self.gpus == "auto":
+            self.gpus = 1.0 if resources.get("GPU") else 0.0
+        wanted = {"CPU": self.cpus, "GPU": float(self.gpus)}
+        slots = min(int(resources.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
+        if not slots:
+            raise ValueError(f"Ray has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs: too few")
+        return slots
+
+    def start(self, arrays: Sequence[StoredArray]) -> str:
+        """Hand the tasks over."""
+        import ray
+
+        remote: Any = ray.remote(num_cpus=self.cpus, num_gpus=float(self.gpus), max_retries=self.retries)
+        task = remote(train_in_task)
+        self.tasks = [task.remote(str(array.file.resolve())) for array in arrays]
+        return f"{len(arrays)} arrays are tasks of Ray at {ray.get_runtime_context().gcs_address}"
+
+    def have_ended(self) -> bool:
+        """Whether all tasks have ended, in whatever way."""
+        import ray
+
+        return not ray.wait(self.tasks, num_returns=len(self.tasks), timeout=0)[1]
+
+    def stop(self) -> None:
+        """Interrupt the tasks."""
+        import ray
+
+        for task in self.tasks:
+            ray.cancel(task, force=False)
+
+    def if_left_alone(self) -> None:
+        """Return None: they end with this process."""
+
+
+def train_in_task(file: str) -> None:
+    """Train an array inside of a task."""
+    from losslens.sweep.worker import work
+
+    work([StoredArray(Path(file))])

@@ -1,0 +1,93 @@
+"""Jobs of Slurm, one for each array, in a job array."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from losslens.sweep.arrays import StoredArray
+
+REQUEUED_AFTER = ("SIGUSR1", "SIGUSR2")  # Slurm's notice of a limit of time or a preemption
+JOBS = "jobs"  # folder of scripts and output, beside the arrays
+
+
+class SlurmJobs:
+    """A job for each array; one that is told to make room, or whose node fails, is queued again and goes on.
+
+    Args:
+        options: of `submitit.SlurmExecutor.update_parameters`, such as `partition` and `time` in minutes.
+        max_jobs: that run at once.
+    """
+
+    def __init__(self, options: Mapping[str, Any], max_jobs: int) -> None:
+        self.options = dict(options)
+        self.max_jobs = max_jobs
+        self.job = ""
+
+    def num_slots(self) -> int:
+        """Return how many jobs run at once."""
+        return self.max_jobs
+
+    def start(self, arrays: Sequence[StoredArray]) -> str:
+        """Submit the jobs.
+
+        Raises:
+            ValueError: if Slurm is not here, or refuses them.
+        """
+        try:
+            import submitit
+        except ImportError as error:
+            raise ValueError("hydra/launcher=slurm needs submitit: pip install 'losslens[slurm]'") from error
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        folder = arrays[0].file.parent.resolve() / JOBS
+        try:
+            executor = submitit.SlurmExecutor(folder=folder, python=sys.executable)
+            extra = {"requeue": True, **self.options.pop("additional_parameters", {})}
+            executor.update_parameters(
+                job_name=f"losslens-{arrays[0].sweep.name}",
+                array_parallelism=self.max_jobs,
+                additional_parameters=extra,
+                **self.options,
+            )
+            jobs = executor.map_array(train_in_job, [str(array.file.resolve()) for array in arrays])
+        except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
+            raise ValueError(f"Slurm takes no jobs: {' '.join(str(error).split())}") from error
+        self.job = jobs[0].job_id.partition("_")[0]
+        return f"{len(arrays)} arrays are jobs of Slurm: {self.job}; their output is in {folder}"
+
+    def have_ended(self) -> bool:
+        """Whether the queue has none of them any more."""
+        asked = subprocess.run(
+            ["squeue", "--noheader", "--format=%i", f"--jobs={self.job}"], capture_output=True, text=True
+        )
+        if asked.returncode and "Invalid job id" not in asked.stderr:
+            return False  # the controller does not answer; it will
+        return not asked.stdout.strip()
+
+    def stop(self) -> None:
+        """Cancel the jobs: those that run write their states first."""
+        subprocess.run(["scancel", self.job], capture_output=True)
+
+    def if_left_alone(self) -> str:
+        """Say how to follow and how to end them."""
+        return f"the jobs {self.job} go on in Slurm; end them with: scancel {self.job}"
+
+
+def train_in_job(file: str) -> None:
+    """Train an array inside of a job; queue the job again if Slurm wants its place."""
+    from losslens.sweep.worker import work
+
+    stop = work([StoredArray(Path(file))])
+    if stop and stop.reason in REQUEUED_AFTER:
+        name = os.environ["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            name = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        subprocess.run(["scontrol", "requeue", name], check=True)
+    if stop:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(stop.exit_code)  # with no result, since there is none yet

@@ -1,0 +1,139 @@
+"""Which variants train together elsewhere, and how long that takes: from a measured step of each kind of variant."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+
+from losslens.data.source import Images
+from losslens.sweep.plan import count_workers, most_variants
+from losslens.training.fit import Variant
+from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, free_memory, measure_step
+from losslens.training.module import LitAutoencoder
+from losslens.training.speed import time_step
+from losslens.training.trainer import make_trainer
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a variant takes: memory, and seconds of training and validation, alone, with its number of threads."""
+
+    need: Need
+    seconds: float
+
+
+@dataclass
+class PackedArray:
+    """Variants that train together.
+
+    Args:
+        variants: of one group.
+        costs: of each.
+        num_workers: on the CPU, variants that compute at once; None: all do.
+    """
+
+    variants: list[Variant]
+    costs: list[Cost]
+    num_workers: int | None
+
+    @property
+    def seconds(self) -> float:
+        """From the first step to the last; on a GPU, where variants share it, at most."""
+        return sum(cost.seconds for cost in self.costs) / (self.num_workers or 1)
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, at most at once."""
+        steps = sorted((cost.need.step for cost in self.costs), reverse=True)[: self.num_workers]
+        return sum(cost.need.state for cost in self.costs) + sum(steps)
+
+
+def pack(groups: Sequence[tuple[Sequence[Variant], Sequence[Cost]]], num_slots: int) -> list[PackedArray]:
+    """Divide variants into arrays that take about the same time, fit into memory, and keep all slots busy.
+
+    Args:
+        groups: variants that could train in one array, and what each takes.
+        num_slots: arrays that train at once.
+
+    Returns:
+        The longest first.
+    """
+    total = sum(cost.seconds for _, costs in groups for cost in costs)
+    arrays: list[PackedArray] = []
+    for variants, costs in groups:
+        share = sum(cost.seconds for cost in costs) / total if total else 0
+        arrays += _divide(variants, costs, max(1, round(num_slots * share)))
+    return sorted(arrays, key=lambda array: -array.seconds)
+
+
+def _divide(variants: Sequence[Variant], costs: Sequence[Cost], count: int) -> list[PackedArray]:
+    """Divide a group into that many arrays, or more if memory or `array.max_variants` want it."""
+    device = _trainer(variants[0]).strategy.root_device
+    num_workers = count_workers(variants) if device.type == "cpu" else None
+    most = most_variants(variants)
+    budget = MAX_SHARE_OF_FREE_MEMORY * free_memory(device)
+    arrays = [PackedArray([], [], num_workers) for _ in range(min(count, len(variants)))]
+    queue = [(0.0, place) for place in range(len(arrays))]  # a heap: seconds of an array, and which
+    for variant, cost in sorted(zip(variants, costs, strict=True), key=lambda each: -each[1].seconds):
+        full: list[tuple[float, int]] = []
+        while queue:  # the longest comes first, to the emptiest
+            seconds, place = heapq.heappop(queue)
+            array = arrays[place]
+            fits = PackedArray([], [*array.costs, cost], num_workers).bytes <= budget
+            if not array.variants or (fits and (most is None or len(array.variants) < most)):
+                break
+            full.append((seconds, place))
+        else:
+            seconds, place = 0.0, len(arrays)
+            arrays.append(array := PackedArray([], [], num_workers))
+        array.variants.append(variant)
+        array.costs.append(cost)
+        for each in (*full, (seconds + cost.seconds, place)):
+            heapq.heappush(queue, each)
+    return arrays
+
+
+def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
+    """Measure what each variant of a group takes; what comes at the start and the end besides is left out.
+
+    Raises:
+        ValueError: if training has no end.
+    """
+    trainer = _trainer(variants[0])
+    device = trainer.strategy.root_device
+    data = variants[0].config["data"]
+    steps, validations = _steps(variants[0].config["trainer"], trainer, len(images.train) // data["batch_size"])
+    batch = images.train[: data["batch_size"]].float() / 255
+    known: dict[str, Cost] = {}
+    costs = []
+    for variant in variants:
+        parts = {part: variant.config[part] for part in ("loss", "optimizer")}
+        key = repr([variant.config["model"], *parts.values()])
+        if key not in known:
+            try:
+                module = LitAutoencoder(variant.config["model"], **parts)
+                step, forward = time_step(module, batch, device, variant.threads, trainer.precision_plugin)
+                need = measure_step(module, batch, device)
+            except Exception:  # what cannot be made fails later, by itself
+                step, forward, need = 0.0, 0.0, Need(0, 0)
+            known[key] = Cost(need, steps * step + validations * forward * len(images.val) / len(batch))
+        costs.append(known[key])
+    return costs
+
+
+def _steps(config: Any, trainer: L.Trainer, in_epoch: int) -> tuple[float, float]:
+    """Count steps and validations as a Trainer's settings say."""
+    limit = config.get("limit_train_batches")
+    if limit is not None:
+        in_epoch = min(limit, in_epoch) if isinstance(limit, int) else int(limit * in_epoch)
+    epochs = float("inf") if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
+    steps = min(in_epoch * epochs, float("inf") if trainer.max_steps == -1 else float(trainer.max_steps))
+    if steps == float("inf"):
+        raise ValueError("training has no end: give trainer.max_epochs or trainer.max_steps")
+    return steps, steps / max(in_epoch, 1) / (config.get("check_val_every_n_epoch") or 1)
+
+
+def _trainer(variant: Variant) -> L.Trainer:
+    return make_trainer(variant.config["trainer"], variant.folder, [])

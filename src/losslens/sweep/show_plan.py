@@ -1,0 +1,82 @@
+"""What a command would do, before it does anything: arrays, memory, time, folders, what is done already."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from losslens.build import build
+from losslens.duration import duration
+from losslens.sweep.distribute import Workers
+from losslens.sweep.pack import PackedArray, pack, variant_costs
+from losslens.sweep.plan import group_variants
+from losslens.training.fit import Variant
+
+SHOWN_ARRAYS, SHOWN_NAMES = 20, 4
+MIB = 2**20
+
+
+def show_plan(
+    variants: Sequence[Variant], folder: Path, states: Mapping[str, str], workers: Workers | None, console: Console
+) -> None:
+    """Print what would train, measured on a step of each kind of variant on this machine; nothing is written.
+
+    Args:
+        variants: all of the sweep.
+        folder: of the sweep.
+        states: of the variants, by name, pending if they are new.
+        workers: who would train; None: this process.
+        console: for the user.
+    """
+    wanted = [variant for variant in variants if states[variant.name] not in ("done", "failed")]
+    num_slots = 1 if workers is None else workers.num_slots()
+    groups = []
+    for group in group_variants(wanted):
+        images = build(group[0].config["data"]).decode()
+        groups.append((group, variant_costs(group, images)))
+    arrays = pack(groups, num_slots)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{_count(len(variants), 'variant')} in {folder}")
+    for state in dict.fromkeys(states.values()):
+        if state != "pending":
+            say(f"  {list(states.values()).count(state)} {state}")
+    if arrays:
+        console.print(_table(arrays))
+        if len(arrays) > SHOWN_ARRAYS:
+            say(f"and {len(arrays) - SHOWN_ARRAYS} more arrays")
+    say(
+        f"{_count(len(wanted), 'variant')} to train in {_count(len(arrays), 'array')}, {num_slots} at once: "
+        f"about {duration(_makespan(arrays, num_slots))} besides start and pictures, "
+        f"{duration(sum(array.seconds for array in arrays))} of machines in all; nothing was started"
+    )
+
+
+def _table(arrays: Sequence[PackedArray]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("array", "variants", "memory", "time"):
+        table.add_column(heading, justify="right")
+    table.add_column("folders", overflow="fold")
+    for number, array in enumerate(arrays[:SHOWN_ARRAYS]):
+        names = [variant.name for variant in array.variants[:SHOWN_NAMES]]
+        more = f" and {len(array.variants) - SHOWN_NAMES} more" if len(array.variants) > SHOWN_NAMES else ""
+        cells = (str(number), str(len(array.variants)), f"{array.bytes / MIB:.0f} MiB", duration(array.seconds))
+        table.add_row(*cells, (" ".join(names) + more).replace("[", r"\["))
+    return table
+
+
+def _makespan(arrays: Sequence[PackedArray], num_slots: int) -> float:
+    """Return when the last array ends, if each begins as soon as a slot is free."""
+    ends = [0.0] * num_slots
+    for array in arrays:
+        ends.sort()
+        ends[0] += array.seconds
+    return max(ends)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

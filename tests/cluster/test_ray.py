@@ -1,0 +1,40 @@
+"""Sweeps on a real Ray cluster of two nodes on this machine."""
+
+import pytest
+from sweeps import LOSSES, TINY, VARIANTS, Sweep
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+@pytest.fixture
+def cluster():
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_a_node_is_lost(cluster, tmp_path, unhurt):
+    sweep = Sweep(tmp_path)
+    first = cluster.add_node(num_cpus=2)
+    launcher = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}", "hydra.launcher.cpus=1"]
+    process = sweep.start(sweep.command(*launcher))
+    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 40, process)
+    cluster.remove_node(first, allow_graceful=False)
+    cluster.add_node(num_cpus=2)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "arrays are tasks of Ray at" in out
+    for name in VARIANTS:
+        assert sweep.results(name) == unhurt[name]
+
+
+def test_no_task_fits(cluster, tmp_path):
+    sweep = Sweep(tmp_path)
+    arguments = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}"]
+    done = sweep.run([*sweep.command()[:3], LOSSES, *TINY, *arguments])
+    assert done.returncode == 1
+    assert "Ray has 0 CPUs and 0 GPUs: too few" in done.stderr

@@ -1,0 +1,110 @@
+"""Sweeps on a real Slurm of one node."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+from one_node_slurm import is_possible, one_node_slurm, wait_for_idle
+from sweeps import LOSSES, TINY, VARIANTS, Sweep
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not is_possible(), reason="needs root, slurmctld, slurmd and munged: apt install slurm-wlm munge"
+    ),
+    pytest.mark.xdist_group("slurm"),
+]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=debug", "hydra.launcher.max_jobs=2"]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    with one_node_slurm(tmp_path_factory.mktemp("slurm")) as node:
+        yield node
+
+
+@pytest.fixture
+def sweep(tmp_path, node):
+    return Sweep(tmp_path)
+
+
+def jobs():
+    asked = subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True, check=True
+    )
+    return asked.stdout.split()
+
+
+def begun(sweep, *arguments, size=TINY):
+    """Start a sweep, and wait until all jobs have written states."""
+    process = sweep.start(sweep.command(*SLURM, *arguments, size=size))
+    sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 13, process)
+    return process
+
+
+def assert_ends_as_unhurt(sweep, unhurt, process):
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, out + errors
+    assert sweep.states() == ["done", "done"]
+    for name in VARIANTS:
+        assert sweep.results(name) == unhurt[name]
+    return out
+
+
+def test_the_notice_of_a_preemption(sweep, unhurt):
+    process = begun(sweep)
+    subprocess.run(["scancel", "--signal=USR2", jobs()[0]], check=True)
+    out = assert_ends_as_unhurt(sweep, unhurt, process)
+    assert "2 arrays are jobs of Slurm: " in out
+    logs = [path.read_text() for path in sweep.folder.glob("loss=*/log.txt")]
+    assert sum("interrupted: SIGUSR2" in log for log in logs) == 1
+
+
+def test_a_node_fails(sweep, unhurt, node):
+    process = begun(sweep)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+    time.sleep(2)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # unless it is back by itself
+    assert_ends_as_unhurt(sweep, unhurt, process)
+    wait_for_idle(node)
+
+
+def test_jobs_are_cancelled(sweep, unhurt):
+    process = begun(sweep)
+    subprocess.run(["scancel", *{job.partition("_")[0] for job in jobs()}], check=True)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "2 variants are not done; go on with: " in errors
+    assert sweep.states() == ["interrupted", "interrupted"]
+    again = sweep.start(sweep.command(*SLURM))
+    assert_ends_as_unhurt(sweep, unhurt, again)
+
+
+def test_the_submitting_side_leaves(sweep):
+    size = [each for each in TINY if each not in ("report=false", "trainer.max_epochs=6")]
+    process = begun(sweep, "trainer.max_epochs=80", size=size)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (number,) = {job.partition("_")[0] for job in jobs()}
+    assert f"the jobs {number} go on in Slurm; end them with: scancel {number}" in out
+    assert "python -m losslens.status" in errors
+    refused = sweep.run(sweep.resumption())
+    assert refused.returncode == 1
+    assert "other processes are at work on" in refused.stderr
+    deadline = time.monotonic() + 240
+    while jobs():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert sweep.states() == ["done", "done"]
+    assert (sweep.folder / "report.html").is_file()  # made by the last job
+
+
+def test_slurm_refuses(sweep):
+    done = sweep.run([*sweep.command()[:3], LOSSES, *TINY, *SLURM, "hydra.launcher.partition=nowhere"])
+    assert done.returncode == 1
+    assert "Slurm takes no jobs: " in done.stderr
+    assert "invalid partition" in done.stderr
+    assert done.stderr.count("\n") == 1
