@@ -68,15 +68,16 @@ def test_every_configuration_names_a_real_target(group):
 
 
 FIND = (
-    "from hydra.core.plugins import Plugins; from hydra.plugins.launcher import Launcher;"
-    "print([plugin.__name__ for plugin in Plugins.instance().discover(Launcher)])"
+    "from hydra.core.plugins import Plugins; from hydra.plugins.plugin import Plugin;"
+    "print([plugin.__name__ for plugin in Plugins.instance().discover(Plugin)])"
 )
 
 
-def test_plugin_is_found_in_this_install_without_torch():
-    code = FIND + "; import sys; assert not {'torch', 'lightning'} & set(sys.modules)"
+def test_plugins_are_found_in_this_install_without_torch():
+    code = FIND + "; import sys; assert not {'torch', 'lightning', 'optuna'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ArrayLauncher" in done.stdout
+    assert "OptunaSweeper" in done.stdout
 
 
 @pytest.mark.slow
@@ -95,6 +96,7 @@ def test_plugin_is_found_in_a_wheel(tmp_path):
     code += "import hydra_plugins.losslens_launcher as found; print(found.__file__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "ArrayLauncher" in done.stdout
+    assert "OptunaSweeper" in done.stdout
     assert str(tmp_path) in done.stdout
 
 

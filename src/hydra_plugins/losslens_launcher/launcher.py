@@ -25,10 +25,10 @@ class ArrayLauncher(Launcher):
         return None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Train all jobs; returns their metrics.
+        """Train all jobs; returns what their variants left.
 
         Raises:
-            ValueError: after all others are done, if a job failed.
+            VariantsFailed: after all others are done, if a job failed.
         """
         from losslens.sweep.start import Job, start_sweep
 
@@ -42,11 +42,11 @@ class ArrayLauncher(Launcher):
             task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             jobs.append((task, list(config.hydra.overrides.task), config.hydra.runtime.choices))
             returns.append(JobReturn(overrides=jobs[-1][1], cfg=task, hydra_cfg=config))
-        outcomes = start_sweep(jobs, Path(self.config.hydra.sweep.dir), self.make_workers())
+        results = start_sweep(jobs, Path(self.config.hydra.sweep.dir), self.make_workers())
         if jobs[0][0].plan:
             return []
-        for job, metrics in zip(returns, outcomes, strict=True):
-            job.status, job.return_value = JobStatus.COMPLETED, metrics
+        for job, result in zip(returns, results, strict=True):
+            job.status, job.return_value = JobStatus.COMPLETED, result
         return returns
 
 

@@ -3,10 +3,14 @@
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from omegaconf import MissingMandatoryValue
+
+if TYPE_CHECKING:
+    from losslens.report.results import VariantResult
 
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -22,7 +26,21 @@ class SweepInterrupted(Exception):
 
     def __init__(self, reason: str, command: str, exit_code: int) -> None:
         super().__init__(f"interrupted: {reason}; go on with: {command}")
+        self.reason = reason
         self.exit_code = exit_code
+
+
+class VariantsFailed(ValueError):
+    """Some variants failed; all others are done.
+
+    Args:
+        message: which, and why.
+        results: of all variants of the command, in their order.
+    """
+
+    def __init__(self, message: str, results: "Sequence[VariantResult]") -> None:
+        super().__init__(message)
+        self.results = list(results)
 
 
 @contextmanager

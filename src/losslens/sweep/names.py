@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LOSS_KEYS = ("loss", "loss._target_", "loss/view", "loss/distance")  # together they decide which loss it is
 MAX_LENGTH = 120  # file systems allow 255 bytes; paths on Windows 260 characters in all
 
 
@@ -27,16 +28,20 @@ def job_values(overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str
         choices: Hydra's `runtime.choices`.
     """
     given = dict(override.lstrip("+").partition("=")[::2] for override in overrides if not override.startswith("~"))
-    given.pop("loss", None)
-    target = given.pop("loss._target_", None)
-    halves = [given.pop(f"loss/{half}", None) for half in ("view", "distance")]
+    _, target, *halves = (given.pop(key, None) for key in LOSS_KEYS)
     if target:
         loss = target.rpartition(".")[2]
     elif any(halves):
         loss = f"{choices['loss/view']}-{choices['loss/distance']}"
     else:
         loss = str(choices["loss"])
-    return {"loss": loss, **{key.removeprefix("loss."): value for key, value in given.items()}}
+    return {"loss": loss, **{value_name(key): value for key, value in given.items()}}
+
+
+def value_name(key: str) -> str:
+    """Name the value that the key of an override decides, as `job_values` does."""
+    key = key.lstrip("+")
+    return "loss" if key in LOSS_KEYS else key.removeprefix("loss.")
 
 
 def folder_name(values: Mapping[str, Any]) -> str:

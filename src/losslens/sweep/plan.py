@@ -22,9 +22,13 @@ SHARED = ("data", "trainer", "array")  # what variants of one array have in comm
 
 
 def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Variant]:
-    """Name the variants, place them in folders, and resolve their configurations."""
+    """Name the variants, place them in folders, and resolve their configurations.
+
+    Names say what differs between the jobs, or those of a search what it varies, whatever is equal by chance.
+    """
     values = [job_values(overrides, choices) for _, overrides, choices in jobs]
-    varied = varied_values(values)
+    searched = jobs[0][0].searched
+    varied = [{key: value[key] for key in searched} for value in values] if searched else varied_values(values)
     names = unique([folder_name(value) for value in varied])
     variants = []
     for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):

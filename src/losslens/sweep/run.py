@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from losslens.files import ASIDE, write_json, write_text
-from losslens.report.results import SWEEP_FILE, SweepResult, load_sweep, write_sweep_file
+from losslens.report.results import SWEEP_FILE, SweepResult, VariantResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
 from losslens.sweep.arrays import withdraw_arrays
 from losslens.sweep.distribute import Workers
-from losslens.sweep.errors import SweepInterrupted
+from losslens.sweep.errors import SweepInterrupted, VariantsFailed
 from losslens.sweep.folders import cannot_write, environment, write_status
 from losslens.sweep.heartbeat import HEARTBEAT
 from losslens.sweep.launchers.local import LocalProcesses
@@ -38,7 +38,7 @@ PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 def run_sweep(
     jobs: Sequence[Job], folder: Path, *, single: bool = False, workers: Workers | None = None
-) -> list[dict[str, float]]:
+) -> list[VariantResult]:
     """Train all variants and show what came of them; those that the folder has already, as far as they are not done.
 
     Args:
@@ -48,10 +48,11 @@ def run_sweep(
         workers: who trains; None: this process.
 
     Returns:
-        The metrics of each variant that is done; none if it only plans.
+        What each variant left, in their order; nothing if it only plans.
 
     Raises:
-        ValueError: at the end, if variants failed; at once, if the folder does not fit to the command.
+        ValueError: if the folder does not fit to the command.
+        VariantsFailed: at the end, if variants failed.
         SweepInterrupted: if it was asked to stop.
     """
     read_every(jobs[0][0].checkpoint.every)
@@ -63,8 +64,10 @@ def run_sweep(
         variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
         if single and len(variants) > 1:
             raise cannot_write(folder, "it holds another run")
-        done = _run(variants, folder, jobs[0][0], {variant.name for variant in stored}, workers)
-        return [done[name] for name in names]
+        found = _run(variants, folder, jobs[0][0], {variant.name for variant in stored}, workers)
+    results = [found[name] for name in names]
+    _raise_failures(found, results, single=single)
+    return results
 
 
 def plan_only(jobs: Sequence[Job], folder: Path, single: bool, workers: Workers | None) -> None:
@@ -91,24 +94,26 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any], workers: Workers | N
 
     Args:
         folder: of the sweep.
-        settings: `report`, `retry_failed` and `fail_fast` of this command.
+        settings: `report`, `retry_failed`, `fail_fast` and `optimize` of this command.
         workers: who trains; None: this process.
 
     Raises:
-        ValueError: if that is not the folder of a sweep; at the end, if variants failed.
+        ValueError: if that is not the folder of a sweep.
+        VariantsFailed: at the end, if variants failed.
         SweepInterrupted: if it was asked to stop.
     """
     if not (folder / SWEEP_FILE).is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep or of a run with resume=FOLDER")
     with locked(folder):
         stored = stored_variants(folder)
-        _run(stored, folder, settings, {variant.name for variant in stored}, workers)
+        found = _run(stored, folder, settings, {variant.name for variant in stored}, workers)
+    _raise_failures(found, list(found.variants.values()), single=stored[0].folder == folder)
 
 
 def _run(
     variants: Sequence[Variant], folder: Path, settings: Mapping[str, Any], known: Set[str], workers: Workers | None
-) -> dict[str, dict[str, float]]:
-    """Train what is to be trained; returns the metrics of all variants that are done.
+) -> SweepResult:
+    """Train what is to be trained, and show it, but for a search, which shows all of it at its end.
 
     Args:
         variants: all of the sweep.
@@ -127,6 +132,8 @@ def _run(
     count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
     launcher = [each for each in sys.argv[1:] if each.startswith(("hydra/launcher=", "hydra.launcher."))]
     resume = " ".join([f"python train.py resume={folder}", *launcher])
+    searching = settings["optimize"] is not None
+    report_wanted = settings["report"] and not searching
     shown: list[Path] = []
     if workers is None and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
         workers = LocalProcesses(1)
@@ -146,17 +153,17 @@ def _run(
             sweep.say(f"{count} in {folder}{_already(states)}")
             if workers is None:
                 sweep.train(wanted)
-            elif sweep.hand_over(wanted, workers, {key: settings[key] for key in ("report", "fail_fast")}):
+            elif sweep.hand_over(wanted, workers, {"report": report_wanted, "fail_fast": settings["fail_fast"]}):
                 raise SweepInterrupted(stop.reason, f"python -m losslens.status {folder}", stop.exit_code)
-        if sweep.interrupted:
+        if sweep.interrupted and not searching:
             sweep.say(f"stopped: {stop.reason}; go on with: {resume}")
-        if settings["report"] and not sweep.disk_failed:
+        if report_wanted and not sweep.disk_failed:
             try:
                 shown = report(folder, sweep.say, study=False) if sweep.interrupted else report_once(folder, sweep.say)
             except KeyboardInterrupt:
                 raise SweepInterrupted(stop.reason, resume, stop.exit_code) from None
     found = load_sweep(folder)
-    if found.done:
+    if found.done and not searching:
         commands = [f"tensorboard --logdir {folder}"]
         commands += [f"python -m webbrowser {path.resolve().as_uri()}" for path in shown]
         print_results(console, list(found.variants.values()), commands)
@@ -165,8 +172,7 @@ def _run(
     left = [name for name in wanted if found.variants[name].status["status"] not in ("done", "failed")]
     if left:  # by workers that were ended
         raise SweepInterrupted(f"{len(left)} variants are not done", resume, 1)
-    _raise_failures(found, single=variants[0].folder == folder)
-    return {variant.name: variant.metrics for variant in found.done}
+    return found
 
 
 def _console() -> Console:
@@ -180,11 +186,12 @@ def _already(states: Mapping[str, str]) -> str:
     return f", {', '.join(told)} from earlier on" if told else ""
 
 
-def _raise_failures(found: SweepResult, *, single: bool) -> None:
+def _raise_failures(found: SweepResult, results: Sequence[VariantResult], *, single: bool) -> None:
     failed = {v.name: v.status["reason"] for v in found.variants.values() if v.status["status"] == "failed"}
     if failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise ValueError(reasons if single else f"{len(failed)} of {len(found.variants)} variants failed: {reasons}")
+        message = reasons if single else f"{len(failed)} of {len(found.variants)} variants failed: {reasons}"
+        raise VariantsFailed(message, results)
 
 
 def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None:

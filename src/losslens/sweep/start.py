@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +16,11 @@ from omegaconf import DictConfig, ListConfig
 
 from losslens.sweep.names import job_values
 
+if TYPE_CHECKING:
+    from losslens.report.results import VariantResult
+
 RESUME_KEYS = ("resume", "report", "retry_failed", "fail_fast")
+OPTIMIZE_ALONE = "optimize=METRIC says what a search is for: it goes with -m hydra/sweeper=optuna"
 Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 
 
@@ -26,6 +30,8 @@ def start_run(config: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     if config.sweep is not None:
         raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
+    if config.optimize is not None:
+        raise ValueError(OPTIMIZE_ALONE)
     with fast_imports():
         from losslens.sweep.run import resume_sweep, run_sweep
     workers = instantiate(hydra.launcher).make_workers()
@@ -42,8 +48,8 @@ def start_run(config: DictConfig) -> None:
         run_sweep([job], folder, single=True, workers=workers)
 
 
-def start_sweep(jobs: Sequence[Job], folder: Path, workers: Any) -> list[dict[str, float]]:
-    """Train the variants of a sweep in its folder; returns their metrics.
+def start_sweep(jobs: Sequence[Job], folder: Path, workers: Any) -> "list[VariantResult]":
+    """Train the variants of a sweep in its folder; returns what they left there.
 
     Args:
         jobs: configuration, overrides and Hydra's choices of each variant.
@@ -51,8 +57,11 @@ def start_sweep(jobs: Sequence[Job], folder: Path, workers: Any) -> list[dict[st
         workers: of a launcher; None: this process.
 
     Raises:
-        ValueError: if `resume` is given, too.
+        ValueError: if `resume` is given, too, or `optimize` without a search.
+        VariantsFailed: after all others are done, if a variant failed.
     """
+    if jobs[0][0].optimize is not None and not jobs[0][0].searched:
+        raise ValueError(OPTIMIZE_ALONE)
     if jobs[0][0].resume is not None:
         raise ValueError("resume=FOLDER knows its variants: it goes without -m")
     with fast_imports():

@@ -19,26 +19,30 @@ from losslens.training.fit import Variant
 
 LOCK = "sweep.lock"
 # What says how a command goes, and not what a variant learns.
-COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint", "plan")
+COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "checkpoint", "plan", "optimize", "searched")
 MAIN_VALUES = ("loss", "model", "data", "seed")  # what a variant is called by; a sweep may have more of them
 PATIENCE = 2.0  # seconds: who only looks whether a folder is held, holds it for a moment
 SHOWN = 3  # differences in a message
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Hold a sweep's folder; the operating system lets go of it when the process ends, however that happens.
+
+    Args:
+        folder: of the sweep.
+        name: of the file that is locked.
 
     Raises:
         ValueError: if another process holds it, or it cannot be written.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
         raise ValueError(f"another process is at work on {folder}: wait for it, or stop it first") from None
     except OSError as error:
-        raise cannot_write(folder / LOCK, error.strerror or str(error)) from error
+        raise cannot_write(folder / name, error.strerror or str(error)) from error
     try:
         if taken_arrays(folder):  # by processes that a launcher started
             raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")

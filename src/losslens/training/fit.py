@@ -42,7 +42,8 @@ class Variant:
 
     Args:
         name: readable and unique within the sweep.
-        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`.
+        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`,
+            `callbacks`.
         folder: where it is written; it exists.
         values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
         threads: of PyTorch on the CPU, whose number decides last digits.
@@ -217,14 +218,14 @@ def _prepare(
     module = draw_module(config)
     logger = RunLogger(folder, state.step if state else 0)
     table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
-    own = [build(callback) for callback in config["trainer"].get("callbacks") or []]
+    callbacks = [*(config["trainer"].get("callbacks") or []), *(config.get("callbacks") or {}).values()]
     member = Member(
         variant.name,
         module,
         seed=config["order_seed"],
         folder=folder,
         logger=logger,
-        callbacks=[*own, table, pictures, Checkpoints(folder)],
+        callbacks=[*map(build, callbacks), table, pictures, Checkpoints(folder)],
         on_failure=lambda error: on_failure(variant.name, error),
         peers=peers,
     )
