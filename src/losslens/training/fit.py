@@ -129,6 +129,7 @@ def fit(
         images,
         batch_size=data_settings["batch_size"],
         flip=data_settings["flip"],
+        resident=data_settings["resident"],
         streams=(streams := []),
         chunk=chunk,
         limit=settings.get("limit_train_batches"),
