@@ -7,6 +7,7 @@ import torch
 from conftest import TINY, the_only
 
 from losslens.data import ImageDataModule, Images
+from losslens.data.stored import StoredImages
 from losslens.training import trainer as trainer_module
 
 HAS_GPU = torch.cuda.is_available()
@@ -43,7 +44,7 @@ def test_data_that_does_not_fit_is_streamed(monkeypatch):
         data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_images * 3 * 16, 10**9))
         data.setup("fit")
-        return "streamed" if data.val_dataloader().streamed else data.images.train
+        return "streamed" if isinstance(data.images.train, StoredImages) else data.images.train
 
     assert place("auto", free_images=19) == "streamed"
     assert place("auto", free_images=20) == "on cuda"

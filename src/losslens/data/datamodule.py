@@ -39,22 +39,21 @@ class HeldImages(L.LightningDataModule):
         self.flip = flip
         self.resident = resident
         self.device = torch.device("cpu")
-        self.streamed = resident is False
 
     def setup(self, stage: str) -> None:
-        """Move the images to the device if they are to be held there."""
+        """Move the images to the device if they are to be held there; else let them be streamed."""
         if self.trainer:
             self.device = self.trainer.strategy.root_device
-        if self.resident == "auto":
+        held = self.resident
+        if held == "auto":
             on_device = all(isinstance(part, Tensor) and part.device == self.device for part in self.images)
-            self.streamed = not on_device and (self.device.type == "cpu" or not self.images.fit(self.device))
-        if not self.streamed:
-            self.images = Images(*(part.to(self.device) for part in self.images))
+            held = on_device or (self.device.type != "cpu" and self.images.fit(self.device))
+        self.images = Images(*(part.to(self.device) if held else _stored(part) for part in self.images))
 
     def val_dataloader(self) -> Batches:
         """Return the validation images in their order."""
         batch_size = max(self.batch_size, VAL_BATCH_SIZE.get(self.device.type, 128))
-        return Batches(self.images.val, batch_size, device=self.device, streamed=self.streamed)
+        return Batches(self.images.val, batch_size, device=self.device)
 
     def fixed_images(self, count: int) -> Tensor:
         """Return float validation images `(count or fewer, 3, H, W)`, evenly spaced over the set: always the same.
@@ -64,6 +63,10 @@ class HeldImages(L.LightningDataModule):
         val = self.images.val
         count = min(count, len(val))
         return val[[(index + 1) * len(val) // count - 1 for index in range(count)]].float() / 255
+
+
+def _stored(images: Tensor | StoredImages) -> StoredImages:
+    return images if isinstance(images, StoredImages) else StoredImages(images.numpy())
 
 
 class ImageDataModule(HeldImages):
@@ -90,7 +93,6 @@ class ImageDataModule(HeldImages):
             self.images.train,
             self.batch_size,
             device=self.device,
-            streamed=self.streamed,
             generator=self.generator,
             flip=self.flip,
         )
@@ -99,6 +101,8 @@ class ImageDataModule(HeldImages):
 class Chunks:
     """Iterable over one epoch of an array's steps, as `Chunk`s with a row a variant.
 
+    Of stored images, those of a chunk are read ahead, while the chunk before is in use.
+
     Args:
         images: uint8 `(N, 3, H, W)`.
         batch_size: images per step.
@@ -106,7 +110,6 @@ class Chunks:
         flip: mirror each image left to right with probability 1/2.
         num_steps: of the epoch.
         length: most steps of a chunk.
-        streamed: whether the images of a chunk are gathered ahead of it, in main memory.
         passed: steps of the first epoch that are not taken again, whose images are not read.
     """
 
@@ -119,7 +122,6 @@ class Chunks:
         flip: bool,
         num_steps: int,
         length: int,
-        streamed: bool,
         passed: int,
     ) -> None:
         self.images = images
@@ -128,7 +130,6 @@ class Chunks:
         self.flip = flip
         self.num_steps = num_steps
         self.length = length
-        self.streamed = streamed
         self.passed = passed
 
     def __len__(self) -> int:
@@ -139,14 +140,13 @@ class Chunks:
         indices, mirror = (torch.stack(parts)[:, : self.num_steps] for parts in zip(*drawn, strict=True))
         passed, self.passed = self.passed, 0
         orders = map(Order, indices.split(self.length, dim=1), mirror.split(self.length, dim=1))
-        if self.streamed:
+        if isinstance(self.images, Tensor):
+            for order in orders:
+                yield Chunk(self.images, *order, staged=False)
+        else:
             starts = range(0, self.num_steps, self.length)
             wanted = ((order, passed - start) for start, order in zip(starts, orders, strict=True))
             yield from read_ahead(lambda order: self._stage(*order), wanted)
-        else:
-            assert isinstance(self.images, Tensor)
-            for order in orders:
-                yield Chunk(self.images, *order, staged=False)
 
     def _stage(self, order: Order, passed: int) -> Chunk:
         """Gather the images of some steps, each once, but for those passed over."""
@@ -201,6 +201,5 @@ class ArrayDataModule(HeldImages):
             flip=self.flip,
             num_steps=self.num_steps,
             length=self.chunk,
-            streamed=self.streamed,
             passed=self.passed,
         )

@@ -114,13 +114,13 @@ def read_ahead(read: Callable[[Wanted], Read], wanted: Iterable[Wanted]) -> Iter
 class Batches:
     """Iterable over batches of uint8 images, each a float image `(B, 3, H, W)` in [0, 1] on a device.
 
-    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order.
+    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order. Stored images
+    are read ahead, while the batch before is in use.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
         batch_size: images per batch, at most N if a generator is given.
         device: of the batches.
-        streamed: whether images are read ahead, while the batch before is in use.
         generator: on the CPU.
         flip: mirror each image left to right with probability 1/2.
     """
@@ -131,7 +131,6 @@ class Batches:
         batch_size: int,
         *,
         device: torch.device,
-        streamed: bool,
         generator: torch.Generator | None = None,
         flip: bool = False,
     ) -> None:
@@ -139,7 +138,6 @@ class Batches:
         self.images = images
         self.batch_size = batch_size
         self.device = device
-        self.streamed = streamed
         self.generator = generator
         self.flip = flip
 
@@ -160,4 +158,4 @@ class Batches:
             yield to_batch(batch.to(self.device), mirror)
 
     def _read(self, places: Iterable[slice | Tensor]) -> Iterator[Tensor]:
-        return (read_ahead if self.streamed else map)(self.images.__getitem__, places)
+        return (read_ahead if isinstance(self.images, StoredImages) else map)(self.images.__getitem__, places)

@@ -1,4 +1,4 @@
-"""Images that stay in a file: only those that are asked for are in main memory."""
+"""Images that stay where they are, as a rule in a file: only those that are asked for are read."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,10 +10,12 @@ READ_AT_ONCE = 64  # images
 
 
 class StoredImages:
-    """Images in a file, uint8 `(N, 3, H, W)`: what is indexed, by a slice or by places, is read and becomes a tensor.
+    """Images to be streamed, uint8 `(N, 3, H, W)`: what is indexed, by a slice or by places, becomes a tensor.
+
+    One thread reads, whatever PyTorch's number of threads is: the cores are for those that train.
 
     Args:
-        array: memory-mapped; images along its first axis.
+        array: memory-mapped, or in main memory; images along its first axis.
         convert: makes uint8 images `(n, 3, H, W)` of some of them.
         rows: which of them, int64 `(N,)`, in their order; None: all.
     """
