@@ -26,7 +26,7 @@ lint: .venv/.installed ## check style and types
 
 bench: .venv/.installed ## measure speed against what one writes without losslens; a quarter of an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for script in startup overhead scaling sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tensorboard: .venv/.installed ## look at all runs, on localhost only
 	$(BIN)/tensorboard --logdir outputs --host localhost

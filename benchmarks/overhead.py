@@ -49,7 +49,7 @@ def losslens_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[
             data,
             num_workers=1,
             num_threads=torch.get_num_threads(),
-            report=lambda share: clock.append((share, time.perf_counter())),
+            report=lambda share, _: clock.append((share, time.perf_counter())),
             on_failure=lambda name, error: (_ for _ in ()).throw(error),
             say=print,
         )

@@ -38,7 +38,7 @@ def array_seconds(count: int) -> tuple[float, float]:
             data,
             num_workers=workers,
             num_threads=threads,
-            report=lambda share: clock.append((share, time.perf_counter())),
+            report=lambda share, _: clock.append((share, time.perf_counter())),
             on_failure=lambda name, error: print(name, error),
             say=print,
         )

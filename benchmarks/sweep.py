@@ -82,7 +82,14 @@ def main() -> None:
     epochs = parser.parse_args().epochs
     device = "gpu" if torch.cuda.is_available() else "cpu"
     images = Photos(
-        image_size=64, train_size=2400, val_size=252, val_fraction=0.2, batch_size=BATCH_SIZE, flip=True, seed=0
+        image_size=64,
+        train_size=2400,
+        val_size=252,
+        val_fraction=0.2,
+        batch_size=BATCH_SIZE,
+        flip=True,
+        resident=True,
+        seed=0,
     ).decode()
     num_workers = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:

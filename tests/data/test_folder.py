@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import shutil
@@ -15,8 +16,8 @@ from losslens.data.folder import read_square, to_rgb
 
 
 def folder(root, **arguments):
-    defaults = {"image_size": 32, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True, "seed": 0}
-    return Folder(**{"root": str(root), **defaults, **arguments})
+    defaults = {"image_size": 32, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
+    return Folder(**{"root": str(root), **defaults, "resident": "auto", "seed": 0, **arguments})
 
 
 @pytest.fixture
@@ -158,18 +159,37 @@ def test_refuses(tmp_path, monkeypatch, arguments, message):
         folder(**{"root": ".", **arguments}).decode()
 
 
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + bytes(3 * 32 * 32)),
+    "a bit": flip_a_bit,
+    "gone": lambda path: path.unlink(),
+}
+
+
 class TestCache:
     def test_is_used(self, root, monkeypatch):
         first = folder(root).decode()
         monkeypatch.setattr("losslens.data.folder.read_square", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(folder(root).decode().train, first.train)
 
-    @pytest.mark.parametrize("damage", [b"", b"PK damaged", None])
-    def test_is_made_again_when_damaged(self, root, damage):
+    @pytest.mark.parametrize("resident", [True, False])
+    @pytest.mark.parametrize("file", ["pixels", "json"])
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_is_made_again_when_damaged(self, root, monkeypatch, damage, file, resident):
         first = folder(root).decode()
-        (stored,) = cache_folder().glob("*.npz")
-        stored.write_bytes(stored.read_bytes()[:-100] if damage is None else damage)
-        assert torch.equal(folder(root).decode().train, first.train)
+        (stored,) = cache_folder().glob(f"*.{file}")
+        DAMAGES[damage](stored)
+        assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
+        monkeypatch.setattr("losslens.data.folder.read_square", lambda *_: pytest.fail("decoded again"))
+        assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
 
     def test_follows_changes(self, root):
         folder(root).decode()
@@ -177,11 +197,24 @@ class TestCache:
         assert sum(len(part) for part in folder(root).decode()) == 7
         assert folder(root, image_size=16).decode().train.shape[-1] == 16
 
-    def test_that_cannot_be_written_is_done_without(self, root, monkeypatch, tmp_path):
+    @pytest.mark.parametrize("resident", [True, False])
+    def test_that_cannot_be_written_is_done_without(self, root, monkeypatch, tmp_path, resident):
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("LOSSLENS_CACHE", str(tmp_path / "file" / "cache"))
         with pytest.warns(UserWarning, match="not cached"):
-            assert len(folder(root).decode().train) == 6
+            assert len(folder(root, resident=resident).decode().train) == 6
+
+    def test_on_a_disk_that_fills_up_leaves_nothing_behind(self, root, monkeypatch):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        whole = folder(root).decode().train
+        for file in cache_folder().iterdir():
+            file.unlink()
+        monkeypatch.setattr("losslens.data.cache.crc32", fail)
+        with pytest.warns(UserWarning, match="not cached.*No space left"):
+            assert torch.equal(folder(root, resident=False).decode().train[:], whole)
+        assert list(cache_folder().iterdir()) == []
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ from conftest import SHARED_DATA
 from losslens.data import CIFAR10, STL10, Arrays, ImageDataModule, Images, Photos, Shapes
 from losslens.data.photos import PHOTOGRAPHS, _open, _regions
 from losslens.data.store import Batches
+from losslens.data.stored import StoredImages
 from losslens.losses import LinearView
 from losslens.losses.color import COLOR_DIRECTIONS
 
-LOADER = {"batch_size": 4, "flip": True, "seed": 0}
+LOADER = {"batch_size": 4, "flip": True, "resident": "auto", "seed": 0}
 
 
 def photos(**arguments):
@@ -201,12 +202,16 @@ class TestBenchmarks:
             STL10(root=str(tmp_path), train_split="all", **LOADER).decode()
 
 
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", [lambda images: images, lambda images: StoredImages(images.numpy())])
 class TestBatches:
     images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 2, 2)
 
-    def test_every_image_once_in_an_order_of_the_seed(self):
+    def test_every_image_once_in_an_order_of_the_seed(self, kind):
         def epochs(seed):
-            batches = Batches(self.images, 5, generator=torch.Generator().manual_seed(seed))
+            batches = Batches(kind(self.images), 5, device=CPU, generator=torch.Generator().manual_seed(seed))
             return [torch.cat(list(batches))[:, 0, 0, 0].mul(255).round().int().tolist() for _ in range(2)]
 
         first, second = epochs(0)
@@ -215,18 +220,19 @@ class TestBatches:
         assert epochs(0) == [first, second]
         assert epochs(1) != [first, second]
 
-    def test_incomplete_last_batch_is_left_out_of_training_only(self):
-        batches = Batches(self.images, 4, generator=torch.Generator())
+    def test_incomplete_last_batch_is_left_out_of_training_only(self, kind):
+        batches = Batches(kind(self.images), 4, device=CPU, generator=torch.Generator())
         assert [len(batch) for batch in batches] == [4, 4]
         assert len(batches) == 2
-        batches = Batches(self.images, 4)
+        batches = Batches(kind(self.images), 4, device=CPU)
         assert [len(batch) for batch in batches] == [4, 4, 2]
         assert len(batches) == 3
         assert torch.equal(torch.cat(list(batches)), self.images.float() / 255)
 
-    def test_half_are_mirrored(self):
+    def test_half_are_mirrored(self, kind):
         images = torch.tensor([0, 255], dtype=torch.uint8).expand(1000, 3, 1, 2)
-        (batch,) = Batches(images, 1000, generator=torch.Generator().manual_seed(0), flip=True)
+        generator = torch.Generator().manual_seed(0)
+        (batch,) = Batches(kind(images), 1000, device=CPU, generator=generator, flip=True)
         assert 0.45 < batch[:, 0, 0, 0].mean() < 0.55
         assert torch.equal(batch.sum(-1), torch.ones(1000, 3, 1))
 
@@ -235,11 +241,11 @@ class TestBatches:
 def test_batches_must_fit_the_data(batch_size):
     images = Images(torch.zeros(10, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="between 1 and the 10 training images"):
-        ImageDataModule(images, batch_size=batch_size, flip=False, seed=0)
+        ImageDataModule(images, batch_size=batch_size, flip=False, resident="auto", seed=0)
 
 
 def test_fixed_images_are_spread_over_the_set():
     val = torch.arange(8, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 2, 2)
-    data = ImageDataModule(Images(val, val), batch_size=1, flip=False, seed=0)
+    data = ImageDataModule(Images(val, val), batch_size=1, flip=False, resident="auto", seed=0)
     assert data.fixed_images(4)[:, 0, 0, 0].mul(255).tolist() == [1, 3, 5, 7]
     assert len(data.fixed_images(100)) == 8

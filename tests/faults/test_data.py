@@ -15,8 +15,8 @@ TINY = ["trainer=cpu", "trainer.max_epochs=2", "report=false", "data.image_size=
 
 
 def folder(root, **changes):
-    settings = {"image_size": 16, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True, "seed": 0}
-    return Folder(root=str(root), **{**settings, **changes})
+    settings = {"image_size": 16, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
+    return Folder(root=str(root), **{**settings, "resident": "auto", "seed": 0, **changes})
 
 
 @pytest.fixture

@@ -205,12 +205,12 @@ def test_a_cache_that_would_run_code(tmp_path, monkeypatch):
     from losslens.data import cache
 
     monkeypatch.chdir(tmp_path)
-    cache.store("mine", {"pixels": np.zeros((1, 3, 2, 2), np.uint8)})
-    (path,) = cache.cache_folder().rglob("*.npz")
-    np.savez(path, pixels=np.array([Evil()], dtype=object))
-    assert cache.load("mine") is None
-    path.write_bytes(pickle.dumps(Evil()))
-    assert cache.load("mine") is None
+    cache.store("mine", [cache.Decoded(np.zeros((1, 3, 2, 2), np.uint8), [])])
+    paths = list(cache.cache_folder().glob("mine.*"))
+    assert len(paths) == 2
+    for path in paths:
+        path.write_bytes(pickle.dumps(Evil()))
+        assert cache.load("mine") is None
     assert not (tmp_path / "it-ran").exists()
 
 

@@ -24,7 +24,7 @@ luma = Luma()
 
 @pytest.fixture(scope="module")
 def shapes():
-    source = Shapes(image_size=24, train_size=80, val_size=40, batch_size=8, flip=False, seed=0)
+    source = Shapes(image_size=24, train_size=80, val_size=40, batch_size=8, flip=False, resident="auto", seed=0)
     return [part.float() / 255 for part in source.decode()]
 
 

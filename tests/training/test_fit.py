@@ -7,6 +7,7 @@ import torch
 from conftest import TINY, the_only
 
 from losslens.data import ImageDataModule, Images
+from losslens.data.stored import StoredImages
 from losslens.training import trainer as trainer_module
 
 HAS_GPU = torch.cuda.is_available()
@@ -34,17 +35,21 @@ def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_
     assert trainer_module.make_trainer(config, tmp_path, []).precision == precision
 
 
-def test_data_that_does_not_fit_stays_in_main_memory(monkeypatch):
+def test_data_that_does_not_fit_is_streamed(monkeypatch):
     images = Images(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
-    data = ImageDataModule(images, batch_size=2, flip=False, seed=0)
-    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 3 * 16, 10**9))
-    data.setup("fit")
-    assert data.images.train.device.type == "cpu"
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * 3 * 16, 10**9))
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: f"on {device}")
-    data.setup("fit")
-    assert data.images.train == "on cuda"
+
+    def place(resident, free_images):
+        data = ImageDataModule(images, batch_size=2, flip=False, resident=resident, seed=0)
+        data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_images * 3 * 16, 10**9))
+        data.setup("fit")
+        return "streamed" if isinstance(data.images.train, StoredImages) else data.images.train
+
+    assert place("auto", free_images=19) == "streamed"
+    assert place("auto", free_images=20) == "on cuda"
+    assert place(True, free_images=19) == "on cuda"
+    assert place(False, free_images=20) == "streamed"
 
 
 @pytest.mark.gpu

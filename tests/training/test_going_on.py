@@ -1,11 +1,14 @@
 """Asked to stop anywhere, an array goes on from its states and ends with the same bits, callbacks and all."""
 
+import threading
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from test_array import Forgetful, target
 from variants import CONFIG, DIFFERENT, MODEL, TRAINER, assert_same_bits
 
+from losslens.data.store import PREFETCH
 from losslens.training import array as array_module
 from losslens.training import fit as fit_module
 from losslens.training.fit import Variant, fit
@@ -133,6 +136,20 @@ def test_the_same_bits(trained, monkeypatch, callbacks, where, at):
     whole = trained("whole", DIFFERENT, **settings)
     stopped(trained, DIFFERENT, where, at, **settings)
     assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+
+
+@pytest.mark.parametrize(
+    ("where", "at"), [("step", 9), ("step", 60), ("validation", 2), ("validation", 5), ("epoch", 4)]
+)
+def test_the_same_bits_with_streamed_images(trained, monkeypatch, where, at):
+    monkeypatch.setattr(array_module, "PATIENCE", -1.0)
+    streamed = {**CONFIG["data"], "resident": False}
+    variants = {name: {**changes, "data": streamed} for name, changes in DIFFERENT.items()}
+    settings = {"max_epochs": 4, "callbacks": [STOPS]}
+    whole = trained("whole", DIFFERENT, **settings)
+    stopped(trained, variants, where, at, **settings)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(PREFETCH)]
+    assert_same_results(whole, trained("stopped", variants, **settings))
 
 
 def test_an_average_is_of_all_steps(trained):

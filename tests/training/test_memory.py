@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_module import MODEL, RED
 
-from losslens.training import LitAutoencoder, memory
-from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, free_memory, measure_step, variants_that_fit
+from losslens import memory
+from losslens.memory import free_memory
+from losslens.training import LitAutoencoder
+from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step, variants_that_fit
 
 
 def test_a_step_is_measured_on_a_copy():

@@ -35,7 +35,7 @@ CONFIG = {
     "optimizer": ADAM,
     "schedule": ONE_CYCLE,
     "seed": 0,
-    "data": {"batch_size": 8, "flip": True},
+    "data": {"batch_size": 8, "flip": True, "resident": "auto"},
     "checkpoint": {"every": "60s"},
     "array": {"max_variants": "auto", "threads": 1, "compile": False},
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from losslens.data.source import Images, Source, split
+from losslens.data.stored import StoredImages
 
 VAL_KEYS = ("val", "valid", "validation", "test")
 
@@ -28,25 +29,26 @@ class Arrays(Source):
     val_fraction: float
 
     def decode(self) -> Images:
-        """Read the file and bring it to uint8 `(N, 3, H, W)`."""
+        """Open the file; images that are streamed from an `.npy` stay in it until they are used."""
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise ValueError(f"{path} is not a file: give an .npy or .npz file with data.path=FILE")
         try:
-            loaded = np.load(path, allow_pickle=False)
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
             arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"images": loaded}
         except Exception as error:  # damaged files raise all kinds
             raise ValueError(f"{path} cannot be read as .npy or .npz ({error}): write it with numpy.save") from error
         val_key = next((key for key in VAL_KEYS if key in arrays), None)
         if "train" in arrays and val_key:
-            return Images(train=to_uint8_nchw(arrays["train"], path), val=to_uint8_nchw(arrays[val_key], path))
+            train, val = (to_images(arrays[key], path) for key in ("train", val_key))
+            return self.hold(Images(train, val))
         if len(arrays) != 1:
             raise ValueError(f"{path} holds {sorted(arrays)}: give one array, or two named train and val")
-        return split(to_uint8_nchw(next(iter(arrays.values())), path), self.val_fraction, self.seed)
+        return self.hold(split(to_images(next(iter(arrays.values())), path), self.val_fraction, self.seed))
 
 
-def to_uint8_nchw(array: np.ndarray, path: Path) -> Tensor:
-    """Bring an array of images to uint8 `(N, 3, H, W)`.
+def to_images(array: np.ndarray, path: Path) -> StoredImages:
+    """Check an array of images, which become uint8 `(N, 3, H, W)` when they are used.
 
     Raises:
         ValueError: for another number of axes or channels, another dtype, or floats outside [0, 1].
@@ -59,9 +61,15 @@ def to_uint8_nchw(array: np.ndarray, path: Path) -> Tensor:
         # A comparison with NaN is false, so this refuses NaN too.
         if not (array.min() >= 0 and array.max() <= 1):
             raise ValueError(f"{path} has values from {array.min()} to {array.max()}: floats must be in [0, 1]")
-        array = (array * 255).round().astype(np.uint8)
-    if array.dtype != np.uint8:
+    elif array.dtype != np.uint8:
         raise ValueError(f"{path} has dtype {array.dtype}: expected uint8 in [0, 255] or float in [0, 1]")
+    return StoredImages(array, to_uint8_nchw)
+
+
+def to_uint8_nchw(array: np.ndarray) -> Tensor:
+    """Bring images that were checked to uint8 `(n, 3, H, W)`."""
+    if array.dtype.kind == "f":
+        array = (array * 255).round().astype(np.uint8)
     channels_first = array.shape[1] == 3 or (array.shape[1] == 1 and array.shape[3] != 3)
     images = torch.from_numpy(array if channels_first else array.transpose(0, 3, 1, 2))
     return images.expand(-1, 3, -1, -1).contiguous()

@@ -1,16 +1,27 @@
-"""Decoded images on disk, so that a folder of many files is decoded once and not at every start."""
+"""Decoded images on disk, so that a folder of many files is decoded once, and need not be in memory whole."""
 
 import hashlib
 import json
+import math
 import os
-import tempfile
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from platformdirs import user_cache_path
+
+from losslens.files import write, write_json
+
+CHECKED_AT_ONCE = 2**20  # bytes
+
+
+class Decoded(NamedTuple):
+    """Images of some files: `pixels`, uint8 `(N, 3, H, W)`, and the paths of the files that could not be read."""
+
+    pixels: np.ndarray
+    unreadable: list[str]
 
 
 def cache_folder() -> Path:
@@ -24,21 +35,51 @@ def fingerprint(files: Iterable[Path], **settings: object) -> str:
     return hashlib.sha256(json.dumps([rows, settings]).encode()).hexdigest()[:32]
 
 
-def load(name: str) -> dict[str, np.ndarray] | None:
-    """Return the arrays stored under a name, or nothing if there are none or they are damaged."""
+def load(name: str) -> Decoded | None:
+    """Return what is stored under a name, its pixels memory-mapped; nothing if there is none or it is damaged."""
+    pixels, facts = _places(name)
     try:
-        with (cache_folder() / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, BadZipFile):
+        stored = json.loads(facts.read_text(encoding="utf-8"))
+        checksum = 0
+        with pixels.open("rb") as file:
+            while some := file.read(CHECKED_AT_ONCE):
+                checksum = crc32(some, checksum)
+        if checksum != stored["checksum"] or pixels.stat().st_size != math.prod(stored["shape"]):
+            return None
+        return Decoded(_map(pixels, stored["shape"]), stored["unreadable"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def store(name: str, arrays: dict[str, np.ndarray]) -> None:
-    """Store arrays whole or not at all; where the cache cannot be written, warn and go on."""
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache_folder(), suffix=".part", delete=False) as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(file.name, cache_folder() / f"{name}.npz")
-    except OSError as error:
-        warnings.warn(f"decoded images are not cached in {cache_folder()}: {error}", stacklevel=2)
+def store(name: str, pieces: Iterable[Decoded]) -> Decoded:
+    """Write pieces one after another, whole or not at all, and return all of them, their pixels memory-mapped.
+
+    Raises:
+        OSError: if the cache cannot be written.
+    """
+    pixels, facts = _places(name)
+    pixels.parent.mkdir(parents=True, exist_ok=True)
+    count, checksum, shape, unreadable = 0, 0, (0,), []
+
+    def save(aside: Path) -> None:
+        nonlocal count, checksum, shape
+        with aside.open("wb") as file:
+            for piece in pieces:
+                file.write(piece.pixels.data)
+                checksum = crc32(piece.pixels.data, checksum)
+                count, shape = count + len(piece.pixels), piece.pixels.shape[1:]
+                unreadable.extend(piece.unreadable)
+
+    write(pixels, save)
+    write_json(facts, {"shape": [count, *shape], "checksum": checksum, "unreadable": unreadable})
+    return Decoded(_map(pixels, [count, *shape]), unreadable)
+
+
+def _places(name: str) -> tuple[Path, Path]:
+    return cache_folder() / f"{name}.pixels", cache_folder() / f"{name}.json"
+
+
+def _map(path: Path, shape: Sequence[int]) -> np.ndarray:
+    if not math.prod(shape):  # an empty file cannot be mapped
+        return np.empty(shape, np.uint8)
+    return np.memmap(path, np.uint8, "r", shape=tuple(shape))

@@ -1,24 +1,27 @@
 """Any tree of images: every mode that Pillow opens, upright, RGB, resized and cropped to one size."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageCms, ImageOps
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from losslens.data import cache
 from losslens.data.source import Images, Source, split
+from losslens.data.stored import StoredImages
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation", "test")
 LISTED = 3  # unreadable files named in a message
+PIECE_BYTES = 2**22  # of decoded images, which are written at once
+PIECE_LENGTH = 4  # images for each core, if that is more: all wait for the last one of a piece
 
 
 @dataclass(kw_only=True)
@@ -42,7 +45,7 @@ class Folder(Source):
     on_error: str
 
     def decode(self) -> Images:
-        """Decode all files, or load them from the cache if they were decoded before and have not changed."""
+        """Decode all files, or find them in the cache if they were decoded before and have not changed."""
         if self.on_error not in ("skip", "raise"):
             raise ValueError(f"on_error {self.on_error!r} is unknown: use data.on_error=skip or data.on_error=raise")
         root = Path(self.root).expanduser()
@@ -50,38 +53,41 @@ class Folder(Source):
             raise ValueError(f"{root} is not a folder: give a folder of images with data.root=FOLDER")
         train_folder, val_folder = (_subfolder(root, names) for names in (TRAIN_NAMES, VAL_NAMES))
         if train_folder and val_folder:
-            return Images(train=self._decode(train_folder), val=self._decode(val_folder))
-        return split(self._decode(root), self.val_fraction, self.seed)
+            return self.hold(Images(train=self._decode(train_folder), val=self._decode(val_folder)))
+        return self.hold(split(self._decode(root), self.val_fraction, self.seed))
 
-    def _decode(self, folder: Path) -> Tensor:
+    def _decode(self, folder: Path) -> StoredImages:
         """Decode the files below one folder to uint8 `(N, 3, image_size, image_size)`."""
         endings = Image.registered_extensions()
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings and file.is_file())
         if not files:
             raise ValueError(f"{folder} has no image files: give a folder of images with data.root=FOLDER")
-        name = cache.fingerprint(files, image_size=self.image_size, version=1)
-        stored = cache.load(name)
-        if stored is None:
-            stored = _decode_files(files, self.image_size)
-            cache.store(name, stored)
-        unreadable = [str(path) for path in stored["unreadable"]]
-        if unreadable:
-            listed = ", ".join(unreadable[:LISTED]) + (", ..." if len(unreadable) > LISTED else "")
-            found = f"{len(unreadable)} of {len(files)} image files in {folder} cannot be read ({listed})"
-            if len(unreadable) == len(files):
+        name = cache.fingerprint(files, image_size=self.image_size, version=2)
+        decoded = cache.load(name)
+        if decoded is None:
+            try:
+                decoded = cache.store(name, _decode_files(files, self.image_size))
+            except OSError as error:
+                warnings.warn(f"decoded images are not cached in {cache.cache_folder()}: {error}", stacklevel=2)
+                pixels, unreadable = zip(*_decode_files(files, self.image_size), strict=True)
+                decoded = cache.Decoded(np.concatenate(pixels), list(chain.from_iterable(unreadable)))
+        if decoded.unreadable:
+            listed = ", ".join(decoded.unreadable[:LISTED]) + (", ..." if len(decoded.unreadable) > LISTED else "")
+            found = f"{len(decoded.unreadable)} of {len(files)} image files in {folder} cannot be read ({listed})"
+            if len(decoded.unreadable) == len(files):
                 raise ValueError(f"{found}: none is left; give another folder with data.root=FOLDER")
             if self.on_error == "raise":
                 raise ValueError(f"{found}: mend or remove them, or leave them out with data.on_error=skip")
             Console(stderr=True).print(f"warning: {found}; they are left out", style="yellow", markup=False)
-        return torch.from_numpy(stored["pixels"])
+        return StoredImages(decoded.pixels)
 
 
 def _subfolder(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _decode_files(files: list[Path], size: int) -> dict[str, np.ndarray]:
-    """Decode in threads (Pillow releases the interpreter lock), with a progress bar on a terminal."""
+def _decode_files(files: list[Path], size: int) -> Iterator[cache.Decoded]:
+    """Decode in threads (Pillow releases the interpreter lock), piece by piece, with a progress bar on a terminal."""
 
     def decode(file: Path) -> np.ndarray | None:
         try:
@@ -90,10 +96,12 @@ def _decode_files(files: list[Path], size: int) -> dict[str, np.ndarray]:
             return None
 
     console = Console(stderr=True)
+    length = max(PIECE_LENGTH * (os.cpu_count() or 1), PIECE_BYTES // (3 * size * size))
+    pieces = [files[start : start + length] for start in range(0, len(files), length)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = list(
+        decoded = iter(
             track(
-                pool.map(decode, files),
+                chain.from_iterable(pool.map(decode, piece) for piece in pieces),
                 description=f"decoding {len(files)} images",
                 total=len(files),
                 console=console,
@@ -101,12 +109,13 @@ def _decode_files(files: list[Path], size: int) -> dict[str, np.ndarray]:
                 disable=not console.is_terminal,
             )
         )
-    pixels = [image for image in decoded if image is not None]
-    unreadable = [str(file) for file, image in zip(files, decoded, strict=True) if image is None]
-    return {
-        "pixels": np.stack(pixels) if pixels else np.empty((0, 3, size, size), np.uint8),
-        "unreadable": np.array(unreadable, dtype=np.str_),
-    }
+        for piece in pieces:
+            images = list(islice(decoded, len(piece)))
+            pixels = [image for image in images if image is not None]
+            yield cache.Decoded(
+                np.stack(pixels) if pixels else np.empty((0, 3, size, size), np.uint8),
+                [str(file) for file, image in zip(piece, images, strict=True) if image is None],
+            )
 
 
 def read_square(file: Path, size: int) -> np.ndarray:
@@ -119,7 +128,7 @@ def read_square(file: Path, size: int) -> np.ndarray:
         opened.draft(None, (2 * size, 2 * size))  # lets JPEG decode at a reduced size, still twice as large as needed
         upright = ImageOps.exif_transpose(opened)
         square = ImageOps.fit(to_rgb(upright), (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(square).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

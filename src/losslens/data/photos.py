@@ -61,11 +61,11 @@ class Photos(Source):
                 "one crop from every photograph"
             )
         with ThreadPoolExecutor() as pool:
-            parts = list(pool.map(self._cut, range(len(PHOTOGRAPHS))))
-        return Images(train=torch.cat([part.train for part in parts]), val=torch.cat([part.val for part in parts]))
+            train, val = zip(*pool.map(self._cut, range(len(PHOTOGRAPHS))), strict=True)
+        return Images(train=torch.cat(train), val=torch.cat(val))
 
-    def _cut(self, index: int) -> Images:
-        """Cut the crops of one photograph; those for validation first, so that `train_size` does not change them."""
+    def _cut(self, index: int) -> tuple[Tensor, Tensor]:
+        """Cut the crops of one photograph to train and to validate on; `train_size` does not change the latter."""
         rng = np.random.default_rng([self.seed, index])
         train_regions, val_region = _regions(_open(PHOTOGRAPHS[index]), self.val_fraction, rng)
         largest = min(side for region in (*train_regions, val_region) for side in region.size)
@@ -76,7 +76,7 @@ class Photos(Source):
             _crops(region, self.image_size, largest, count, rng)
             for region, count in zip(train_regions, counts, strict=True)
         ]
-        return Images(train=torch.cat(train), val=val)
+        return torch.cat(train), val
 
 
 def _open(photograph: tuple[str, str]) -> Image.Image:

@@ -6,12 +6,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losslens.data.stored import StoredImages
+from losslens.memory import free_memory
+
+MAX_SHARE_OF_FREE_MEMORY = 0.5
+
 
 class Images(NamedTuple):
-    """Decoded images, uint8 RGB `(N, 3, H, W)`: one tensor to train on, one to validate on."""
+    """Decoded images, uint8 RGB `(N, 3, H, W)`: some to train on, some to validate on."""
 
-    train: Tensor
-    val: Tensor
+    train: Tensor | StoredImages
+    val: Tensor | StoredImages
+
+    def fit(self, device: torch.device) -> bool:
+        """Whether they take at most half of the memory that is free there."""
+        return sum(part.nbytes for part in self) <= MAX_SHARE_OF_FREE_MEMORY * free_memory(device)
 
 
 @dataclass(kw_only=True)
@@ -21,13 +30,27 @@ class Source:
     Args:
         batch_size: images per training step.
         flip: mirror each training image left to right with probability 1/2, anew in every epoch.
+        resident: true holds all images in the memory of the training device; false streams them, so that the device
+            holds those of a few steps only, and main memory too if the images are in a file; "auto" streams what does
+            not fit into half of the free memory. What is learned is the same.
         seed: decides what of the data is for training and what for validation; not the seed of a variant, so that
             all variants of a sweep are measured on the same images.
+
+    Raises:
+        ValueError: if `resident` is none of the three.
     """
 
     batch_size: int
     flip: bool
+    resident: bool | str
     seed: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.resident, bool) and self.resident != "auto":
+            raise ValueError(
+                f"resident {self.resident!r} is unknown: use data.resident=auto, data.resident=true or "
+                "data.resident=false"
+            )
 
     def is_here(self) -> bool:
         """Whether `decode` needs no network."""
@@ -41,8 +64,15 @@ class Source:
         """
         raise NotImplementedError
 
+    def hold(self, images: Images) -> Images:
+        """Read images that are in files into main memory, unless they are to be streamed."""
+        memory = torch.device("cpu")
+        if self.resident is True or (self.resident == "auto" and images.fit(memory)):
+            return Images(*(part.to(memory) for part in images))
+        return images
 
-def split(images: Tensor, val_fraction: float, seed: int) -> Images:
+
+def split(images: Tensor | StoredImages, val_fraction: float, seed: int) -> Images:
     """Split images at random, the same for the same seed; order is kept within each part.
 
     Raises:
@@ -55,4 +85,5 @@ def split(images: Tensor, val_fraction: float, seed: int) -> Images:
             "use data.val_fraction between 0 and 1, or more images"
         )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return Images(train=images[order[num_val:].sort().values], val=images[order[:num_val].sort().values])
+    part = images.part if isinstance(images, StoredImages) else images.__getitem__
+    return Images(train=part(order[num_val:].sort().values), val=part(order[:num_val].sort().values))

@@ -1,10 +1,17 @@
-"""Images held as uint8 on one device; batches are gathered, mirrored and made float there."""
+"""Images as uint8, held on the training device or streamed to it; batches are mirrored and made float there."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from losslens.data.stored import StoredImages
+
+PREFETCH = "prefetch"  # name of the threads that read ahead
+Wanted = TypeVar("Wanted")
+Read = TypeVar("Read")
 
 
 class Order(NamedTuple):
@@ -12,6 +19,29 @@ class Order(NamedTuple):
 
     indices: Tensor
     mirror: Tensor
+
+
+class Chunk(NamedTuple):
+    """Many steps of K variants, and the images that they take.
+
+    `images` are uint8 `(N, 3, H, W)`; `indices`, int64 `(K, steps, B)`, and `mirror`, bool of that shape, say which
+    make which step. `staged` images are those of this chunk alone; else they are the whole data set, the same tensor
+    in every chunk.
+    """
+
+    images: Tensor
+    indices: Tensor
+    mirror: Tensor
+    staged: bool
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of every variant."""
+        return self.indices.shape[1]
+
+    def steps(self, first: int, end: int) -> "Chunk":
+        """Return some of the steps."""
+        return self._replace(indices=self.indices[:, first:end], mirror=self.mirror[:, first:end])
 
 
 def draw_order(count: int, batch_size: int, generator: torch.Generator, flip: bool) -> Order:
@@ -57,29 +87,57 @@ class OrderStream:
 
 def gather(images: Tensor, indices: Tensor, mirror: Tensor) -> Tensor:
     """Make a batch, float `(B, 3, H, W)` in [0, 1], of uint8 images `(N, 3, H, W)` on the same device."""
-    batch = images[indices]
-    batch = torch.where(mirror[:, None, None, None], batch.flip(-1), batch)
-    return batch.float().div_(255)
+    return to_batch(images[indices], mirror)
+
+
+def to_batch(images: Tensor, mirror: Tensor) -> Tensor:
+    """Make a batch, float `(B, 3, H, W)` in [0, 1], of as many uint8 images on the same device."""
+    return torch.where(mirror[:, None, None, None], images.flip(-1), images).float().div_(255)
+
+
+def read_ahead(read: Callable[[Wanted], Read], wanted: Iterable[Wanted]) -> Iterator[Read]:
+    """Read in a background thread: while one result is in use, the next one is read.
+
+    The thread ends with the iteration, also if that is left early. An error in it is raised here.
+    """
+    with ThreadPoolExecutor(1, PREFETCH) as pool:
+        reading = None
+        for each in wanted:
+            following = pool.submit(read, each)
+            if reading is not None:
+                yield reading.result()
+            reading = following
+        if reading is not None:
+            yield reading.result()
 
 
 class Batches:
-    """Iterable over batches of one uint8 tensor, each a float image `(B, 3, H, W)` in [0, 1] on the tensor's device.
+    """Iterable over batches of uint8 images, each a float image `(B, 3, H, W)` in [0, 1] on a device.
 
-    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order.
+    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order. Stored images
+    are read ahead, while the batch before is in use.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
         batch_size: images per batch, at most N if a generator is given.
+        device: of the batches.
         generator: on the CPU.
         flip: mirror each image left to right with probability 1/2.
     """
 
     def __init__(
-        self, images: Tensor, batch_size: int, *, generator: torch.Generator | None = None, flip: bool = False
+        self,
+        images: Tensor | StoredImages,
+        batch_size: int,
+        *,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        flip: bool = False,
     ) -> None:
         assert generator is not None or not flip
         self.images = images
         self.batch_size = batch_size
+        self.device = device
         self.generator = generator
         self.flip = flip
 
@@ -90,10 +148,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.generator is None:
-            for start in range(0, len(self.images), self.batch_size):
-                yield self.images[start : start + self.batch_size].float().div_(255)
+            starts = range(0, len(self.images), self.batch_size)
+            for batch in self._read(slice(start, start + self.batch_size) for start in starts):
+                yield batch.to(self.device).float().div_(255)
             return
         order = draw_order(len(self.images), self.batch_size, self.generator, self.flip)
-        device = self.images.device
-        for indices, mirror in zip(order.indices.to(device), order.mirror.to(device), strict=True):
-            yield gather(self.images, indices, mirror)
+        indices, mirrors = order.indices.to(self.images.device), order.mirror.to(self.device)
+        for batch, mirror in zip(self._read(indices), mirrors, strict=True):
+            yield to_batch(batch.to(self.device), mirror)
+
+    def _read(self, places: Iterable[slice | Tensor]) -> Iterator[Tensor]:
+        return (read_ahead if isinstance(self.images, StoredImages) else map)(self.images.__getitem__, places)

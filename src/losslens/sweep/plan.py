@@ -9,11 +9,12 @@ import torch
 from omegaconf import OmegaConf
 
 from losslens.data.source import Images
+from losslens.memory import free_memory
 from losslens.sweep.names import folder_name, job_values, unique, varied_values
 from losslens.sweep.start import Job
 from losslens.training.fit import Variant
 from losslens.training.logger import HParam
-from losslens.training.memory import Need, free_memory, measure_step, variants_that_fit
+from losslens.training.memory import Need, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
 from losslens.training.peers import num_peers
 from losslens.training.trainer import make_trainer

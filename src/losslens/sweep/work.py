@@ -14,6 +14,7 @@ from rich.console import Console
 
 from losslens.build import build
 from losslens.data.source import Images
+from losslens.data.stored import READ_AT_ONCE
 from losslens.files import append_line, is_disk_error, write_json, write_text
 from losslens.sweep.distribute import Workers, distribute
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
@@ -246,7 +247,8 @@ class Sweep:
         digest = hashlib.sha256()
         for part in images:
             digest.update(str(tuple(part.shape)).encode())
-            digest.update(part.cpu().contiguous().numpy().data)
+            for start in range(0, len(part), READ_AT_ONCE):
+                digest.update(part[start : start + READ_AT_ONCE].cpu().contiguous().numpy().data)
         now = {"train": len(images.train), "val": len(images.val), "sha256": digest.hexdigest()}
         begun = [each for each in self.variants.values() if each.config["data"] == group[0].config["data"]]
         for variant in begun:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
-from losslens.data.store import Order
+from losslens.data.store import Chunk
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
 from losslens.training.member import Member, Stage
@@ -24,9 +24,9 @@ LEAST_SHARE = 50  # of training: states are not written for more than 2% of the 
 class VariantArray(L.LightningModule):
     """Train variants together: what each learns does not depend on who trains beside it.
 
-    A batch of the Trainer is an `Order`, a chunk of many steps: `(K, steps, B)`, a row for each member. The images are
-    those of the Trainer's `ArrayDataModule`. Every member has the ordinary hooks of Lightning called, with a trainer
-    of its own. A member that fails, or is asked to stop by a callback, leaves; the others go on unchanged.
+    A batch of the Trainer is a `Chunk` of many steps, with a row for each member. Every member has the ordinary hooks
+    of Lightning called, with a trainer of its own. A member that fails, or is asked to stop by a callback, leaves; the
+    others go on unchanged.
 
     Args:
         members: the variants.
@@ -102,20 +102,16 @@ class VariantArray(L.LightningModule):
         if self.trainer.global_step >= self.first_step:
             self._hook("on_train_epoch_start", training=True)
 
-    def training_step(self, batch: Order, batch_idx: int) -> None:
+    def training_step(self, batch: Chunk, batch_idx: int) -> None:
         """Take a chunk of steps with all members that train."""
-        num_steps = batch.indices.shape[1]
+        num_steps = batch.num_steps
         if self.trainer.max_steps != -1:
             num_steps = min(num_steps, self.trainer.max_steps - self.trainer.global_step)
         # The steps of this epoch before the one that it goes on from are passed over.
         passed = min(num_steps, max(0, self.first_step - self.trainer.global_step))
-        order = Order(batch.indices[:, passed:num_steps], batch.mirror[:, passed:num_steps])
-        if self.peers:
-            order = Order(*(self.peers.share(part, 2) for part in order))
-        images: Tensor = self.trainer.datamodule.images.train  # type: ignore[attr-defined]
         if passed < num_steps:
             with _no_autocast_cache():
-                self.engine.run(self.members, order, images, self.stop)
+                self.engine.run(self.members, batch.steps(passed, num_steps), self.stop)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for _ in range(num_steps):  # what makes the Trainer's global_step
             progress.increment_ready()
@@ -158,7 +154,7 @@ class VariantArray(L.LightningModule):
             raise Interrupted
 
         if self.peers:
-            batch = self.peers.share(batch)
+            batch = batch[self.peers.part]
             if not len(batch):
                 return
 

@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Lock
 
 import torch
-from torch import Tensor
 
-from losslens.data.store import Order, gather
+from losslens.data.store import Chunk, gather
 from losslens.training.member import Member, OutOfMemory
 from losslens.training.stop import Stop
 
@@ -30,12 +29,12 @@ class ThreadEngine:
         self.say = say
         self._pool = ThreadPoolExecutor(num_workers, "array", self._start_worker)
 
-    def run(self, members: Sequence[Member], order: Order, images: Tensor, stop: Stop) -> None:
-        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains.
+    def run(self, members: Sequence[Member], chunk: Chunk, stop: Stop) -> None:
+        """Take the steps of a chunk with the members that still train; each has its row.
 
         Asked to stop, it ends as soon as all have taken the same number of steps.
         """
-        num_steps = order.indices.shape[1]
+        num_steps = chunk.num_steps
         rows = {member: row for row, member in enumerate(members)}
         first = {member: member.step for member in members}
         lock, limits = Lock(), [num_steps]
@@ -51,8 +50,8 @@ class ThreadEngine:
 
         def step(member: Member) -> bool:
             position = member.step - first[member]
-            row = rows[member]
-            member.train(gather(images, order.indices[row, position], order.mirror[row, position]), look=True)
+            indices, mirror = chunk.indices[rows[member], position], chunk.mirror[rows[member], position]
+            member.train(gather(chunk.images, indices, mirror), look=True)
             if member.step % member.trainer.log_every_n_steps == 0:
                 member.write_log(member.logged, member.step)
             return member.step - first[member] < limit() and not member.may_stop()

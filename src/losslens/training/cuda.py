@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losslens.data.store import Order, gather
+from losslens.data.store import Chunk, gather
 from losslens.training.buffers import Buffers
 from losslens.training.member import Member, OutOfMemory
 from losslens.training.stop import Stop
@@ -21,6 +21,8 @@ Replay = Callable[[], None]
 
 class GraphEngine:
     """Replays many steps without the host: batch indices, learning rates and what is logged live in device buffers.
+
+    So do images that are staged for each chunk: it is copied into the buffer that the graph reads.
 
     Each variant computes on a stream of its own. The first steps are taken one by one; then the step of all is
     captured, anew when a variant leaves. When memory runs out in that, variants are captured in turns that share their
@@ -39,45 +41,46 @@ class GraphEngine:
         self._settings: dict[Member, Any] = {}
         self._streams: dict[Member, torch.cuda.Stream] = {}
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
-        self._room = 0  # most steps of an order so far
+        self._room = 0  # most steps of a chunk so far
         self._seconds_per_step = SPAN_SECONDS  # until it is measured
         self.close()
 
-    def run(self, members: Sequence[Member], order: Order, images: Tensor, stop: Stop) -> None:
-        """Take the steps of an order, `(K, steps, B)` with a row for each of the K members that still trains.
+    def run(self, members: Sequence[Member], chunk: Chunk, stop: Stop) -> None:
+        """Take the steps of a chunk with the members that still train; each has its row.
 
         Asked to stop, it ends after a span that takes about a second; then all have taken the same number of steps.
         """
-        num_steps, taken = order.indices.shape[1], 0
+        num_steps, taken = chunk.num_steps, 0
         self._room = max(self._room, num_steps)
         while taken < num_steps and not (stop and taken):
             span = min(num_steps - taken, max(1, int(SPAN_SECONDS / self._seconds_per_step)))
             begin = time.perf_counter()
-            self._run_span(members, Order(*(part[:, taken : taken + span] for part in order)), images)
+            self._run_span(members, chunk.steps(taken, taken + span))
             self._seconds_per_step = (time.perf_counter() - begin) / span
             taken += span
 
-    def _run_span(self, members: Sequence[Member], order: Order, images: Tensor) -> None:
-        end = order.indices.shape[1]
+    def _run_span(self, members: Sequence[Member], chunk: Chunk) -> None:
+        end = chunk.num_steps
         rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
         first = 0
         for member, row in rows.items():
             self._settings.setdefault(member, _fixed_settings(member))
-            if self._may_capture(member, images):
+            if self._may_capture(member):
                 first = min(end, max(0, WARM_UP_STEPS - (member.step - member.first_step)))
-                self._take_steps(member, row, order, images, 0, first)
+                self._take_steps(member, row, chunk, 0, first)
             else:
-                self._take_steps(member, row, order, images, 0, end)
+                self._take_steps(member, row, chunk, 0, end)
         warm = [member for member in rows if member.active and member not in self._refused]
         if first < end and warm:
-            ready = [member for member in warm if self._may_capture(member, images)]
-            if ready and (ready != self._captured or end > self._length):
-                self._capture(ready, rows, order, images)
+            ready = [member for member in warm if self._may_capture(member)]
+            room = end <= self._length and len(chunk.images) <= len(self._images)
+            if ready and (ready != self._captured or not room):
+                self._capture(ready, rows, chunk)
             for member in warm:
                 if member in self._refused:
-                    self._take_steps(member, rows[member], order, images, first, end)
+                    self._take_steps(member, rows[member], chunk, first, end)
             if self._captured:
-                self._replay(order, first, end)
+                self._replay(chunk, first, end)
         for stream in self._streams.values():
             torch.cuda.current_stream().wait_stream(stream)
 
@@ -94,19 +97,18 @@ class GraphEngine:
         self._captured: list[Member] = []
         self._replays: list[Replay] = []
         self._length = 0
+        self._images = torch.empty(0)
         self._logged: dict[Member, Buffers] = {}
         self._rates: dict[Member, Tensor] = {}
         self._pool: Any = None
 
-    def _may_capture(self, member: Member, images: Tensor) -> bool:
+    def _may_capture(self, member: Member) -> bool:
         """Whether nothing is known to speak against a graph; what does is told, once."""
-        if member not in self._refused and (reason := self._obstacle(member, images)):
+        if member not in self._refused and (reason := self._obstacle(member)):
             self._refuse(member, reason)
         return member not in self._refused
 
-    def _obstacle(self, member: Member, images: Tensor) -> str | None:
-        if images.device.type != self.device.type:
-            return "the images do not fit on the GPU"
+    def _obstacle(self, member: Member) -> str | None:
         if member.peers:
             return "several processes train it"
         if member.has_step_hooks:
@@ -126,15 +128,15 @@ class GraphEngine:
         self._refused[member] = reason
         self.say(f"{member.name}: trains one step at a time, without a CUDA graph: {reason}")
 
-    def _take_steps(self, member: Member, row: int, order: Order, images: Tensor, first: int, end: int) -> None:
+    def _take_steps(self, member: Member, row: int, chunk: Chunk, first: int, end: int) -> None:
         """Take steps without a graph; the host looks at the losses once, at the end."""
         losses: list[Tensor] = []
         begin = member.step
         try:
             with self._stream(member):
                 for position in range(first, end):
-                    indices, mirror = (part[row, position].to(images.device) for part in order)
-                    losses.append(member.train(gather(images, indices, mirror).to(self.device), look=False))
+                    indices, mirror = chunk.indices[row, position], chunk.mirror[row, position]
+                    losses.append(member.train(gather(chunk.images, indices, mirror), look=False))
                     if member.step % member.trainer.log_every_n_steps == 0:
                         member.write_log(member.logged, member.step)
                     if member.may_stop():
@@ -146,17 +148,24 @@ class GraphEngine:
         except (Exception, SystemExit) as error:
             member.fail(error)
 
-    def _capture(self, members: list[Member], rows: dict[Member, int], order: Order, images: Tensor) -> None:
+    def _capture(self, members: list[Member], rows: dict[Member, int], chunk: Chunk) -> None:
         """Capture the step of members, as many side by side as memory allows; refuse those for which it fails."""
         self.close()
         self._length = self._room
-        self._indices, self._mirror = (part.new_zeros(len(part), self._length, *part.shape[2:]) for part in order)
+        self._indices, self._mirror = (
+            part.new_zeros(len(part), self._length, *part.shape[2:]) for part in (chunk.indices, chunk.mirror)
+        )
+        self._images = chunk.images
+        if chunk.staged:  # room for any chunk: variants of one order have images in common, in every chunk
+            num_orders, _, batch_size = chunk.indices.unique(dim=0).shape
+            most = max(len(chunk.images), num_orders * self._length * batch_size)
+            self._images = chunk.images.new_empty(most, *chunk.images.shape[1:])
         self._rates = {
             member: torch.zeros(len(member.optimizer.param_groups), self._length, device=self.device)
             for member in members
         }
         self._logged = {member: Buffers([*member.logged, "loss"], self._counter, self._length) for member in members}
-        steps = {member: self._captured_step(member, rows[member], images) for member in members}
+        steps = {member: self._captured_step(member, rows[member]) for member in members}
         while members:
             size = -(-len(members) // self.num_turns)
             turns = [members[start : start + size] for start in range(0, len(members), size)]
@@ -191,8 +200,9 @@ class GraphEngine:
             return _first_line(error)
         return None
 
-    def _captured_step(self, member: Member, row: int, images: Tensor) -> Callable[[], None]:
+    def _captured_step(self, member: Member, row: int) -> Callable[[], None]:
         """Make a function that takes one optimizer step, with all it needs from device buffers."""
+        images = self._images
 
         def step() -> None:
             indices, mirror = (part[row].index_select(0, self._counter)[0] for part in (self._indices, self._mirror))
@@ -223,11 +233,13 @@ class GraphEngine:
                 main.wait_stream(self._streams[member])
         return graph.replay
 
-    def _replay(self, order: Order, first: int, end: int) -> None:
+    def _replay(self, chunk: Chunk, first: int, end: int) -> None:
         """Replay steps, then let the host see what they logged."""
         num_steps = end - first
-        self._indices[:, :num_steps].copy_(order.indices[:, first:end])
-        self._mirror[:, :num_steps].copy_(order.mirror[:, first:end])
+        if chunk.staged:
+            self._images[: len(chunk.images)].copy_(chunk.images)
+        self._indices[:, :num_steps].copy_(chunk.indices[:, first:end])
+        self._mirror[:, :num_steps].copy_(chunk.mirror[:, first:end])
         for member in self._captured:
             self._rates[member][:, :num_steps].copy_(_next_rates(member, num_steps))
         self._counter.zero_()

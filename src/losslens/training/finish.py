@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losslens.build import build_loss
 from losslens.data.datamodule import ArrayDataModule
+from losslens.data.stored import StoredImages
 from losslens.training.codes import MAX_CODES, add_codes, evenly
 from losslens.training.grid import ImageGrid, encode
 from losslens.training.logger import RunLogger
@@ -63,6 +64,6 @@ def show(member: Member, data: ArrayDataModule, logger: RunLogger, pictures: Ima
     logger.add_picture("pixels of originals and reconstructions in RGB", encode(clouds), member.step)
 
 
-def some(images: Tensor, most: int) -> Tensor:
+def some(images: Tensor | StoredImages, most: int) -> Tensor:
     """Take at most that many of uint8 images, evenly spaced, as float images in [0, 1]."""
     return images[evenly(len(images), most)].float() / 255

@@ -134,9 +134,11 @@ def fit(
         images,
         batch_size=data_settings["batch_size"],
         flip=data_settings["flip"],
+        resident=data_settings["resident"],
         streams=(streams := []),
         chunk=chunk,
         limit=settings.get("limit_train_batches"),
+        part=peers.part if peers else slice(None),
     )
     if peers and (data_settings["batch_size"] % peers.count or len(images.val) < peers.count):
         raise ValueError(

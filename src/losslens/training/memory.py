@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
 from losslens.training.module import LitAutoencoder
 
 MAX_SHARE_OF_FREE_MEMORY = 0.8  # allocators waste some, and validation needs some
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -54,19 +51,6 @@ def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device) -
     state = [*copy.parameters(), *copy.buffers(), *(weight.grad for weight in copy.parameters())]
     state += [value for values in optimizer.state.values() for value in values.values()]
     return Need(sum(tensor.nbytes for tensor in state if isinstance(tensor, Tensor)), peak)
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a GPU, or of main memory within the limit of the container."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
-    return min(free, max(limit - used, 0))
 
 
 def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None) -> int:

@@ -31,9 +31,10 @@ class Peers:
         self.wish = wish
         self.agreed = Stop()  # at the same step everywhere
 
-    def share(self, batch: Tensor, dim: int = 0) -> Tensor:
-        """Take this process's part of a batch."""
-        return batch[(slice(None),) * dim + (slice(self.rank, None, self.count),)]
+    @property
+    def part(self) -> slice:
+        """This process's part of every batch."""
+        return slice(self.rank, None, self.count)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make every gradient the mean over all processes."""

@@ -79,6 +79,7 @@ def go_on(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
     epoch = state.step // max(data.num_steps, 1)
     if state.stage is Stage.STEP and epoch * data.num_steps == state.step:
         epoch -= 1  # all its steps were taken, but not what comes at its end
+    data.passed = state.step - epoch * data.num_steps
     loop = trainer.fit_loop
     for tracker, count in (
         (loop.epoch_progress.current, epoch),
