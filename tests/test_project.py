@@ -18,12 +18,12 @@ SOURCE = ROOT / "src" / "losslens"
 ALLOWED = {
     "losses": set(),
     "models": set(),
-    "data": {"losses"},
+    "data": {"losses", "files", "memory"},
     "page": set(),
     "lens": {"losses", "data", "page", "build", "files"},
-    "training": {"losses", "models", "data", "build", "files"},
+    "training": {"losses", "models", "data", "build", "files", "memory"},
     "report": {"losses", "lens", "data", "page", "training", "build", "files"},
-    "sweep": {"losses", "data", "training", "report", "build", "files"},
+    "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "wording"},
     "trained": {"losses", "lens", "data", "training", "report", "build", "files"},
 }
 

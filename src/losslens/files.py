@@ -42,6 +42,19 @@ def append_line(path: Path, text: str) -> None:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
+def unique(names: Sequence[str]) -> list[str]:
+    """Number names that occur again, also where only upper and lower case differ."""
+    result: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        candidate, number = name, 2
+        while candidate.casefold() in taken:
+            candidate, number = f"{name}-{number}", number + 1
+        taken.add(candidate.casefold())
+        result.append(candidate)
+    return result
+
+
 def is_disk_error(error: BaseException) -> TypeGuard[OSError]:
     """Whether an error says that nothing can be written any more: no room, a quota, a file system gone read-only."""
     return isinstance(error, OSError) and error.errno in DISK_ERRORS

@@ -95,8 +95,6 @@ def test_without_the_process_of_the_command_they_end(sweep, unhurt):
     numbers = workers(sweep)
     process.kill()
     process.communicate()
-    refused = sweep.run(sweep.resumption())
-    assert refused.returncode in (1, 130)  # it may be that they are gone already, and then it trains
     deadline = time.monotonic() + 30
     while any(map(is_alive, numbers)):
         assert time.monotonic() < deadline

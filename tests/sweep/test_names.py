@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losslens.sweep.names import MAX_LENGTH, folder_name, job_values, unique, varied_values
+from losslens.files import unique
+from losslens.sweep.names import MAX_LENGTH, folder_name, job_values, varied_values
 
 CHOICES = {"loss": "l1", "loss/view": "luma", "loss/distance": "mse", "model": "small", "data": "photos"}
 

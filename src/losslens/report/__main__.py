@@ -4,8 +4,8 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
+from losslens.files import unique
 from losslens.sweep.errors import one_line_errors
-from losslens.sweep.names import unique
 from losslens.sweep.start import fast_imports
 
 

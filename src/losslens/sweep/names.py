@@ -55,16 +55,3 @@ def safe_name(name: str) -> str:
     if len(safe) > MAX_LENGTH:
         safe = f"{safe[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return safe or "variant"
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """Number names that occur again, also where only upper and lower case differ."""
-    result: list[str] = []
-    taken: set[str] = set()
-    for name in names:
-        candidate, number = name, 2
-        while candidate.casefold() in taken:
-            candidate, number = f"{name}-{number}", number + 1
-        taken.add(candidate.casefold())
-        result.append(candidate)
-    return result

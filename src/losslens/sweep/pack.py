@@ -8,9 +8,10 @@ from typing import Any
 import lightning as L
 
 from losslens.data.source import Images
+from losslens.memory import free_memory
 from losslens.sweep.plan import count_workers, most_variants
 from losslens.training.fit import Variant
-from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, free_memory, measure_step
+from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
 from losslens.training.trainer import make_trainer

@@ -9,8 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 from losslens.data.source import Images
+from losslens.files import unique
 from losslens.memory import free_memory
-from losslens.sweep.names import folder_name, job_values, unique, varied_values
+from losslens.sweep.names import folder_name, job_values, varied_values
 from losslens.sweep.start import Job
 from losslens.training.fit import Variant
 from losslens.training.logger import HParam

@@ -11,10 +11,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from losslens.build import flat_settings
+from losslens.files import unique
 from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
 from losslens.sweep.arrays import taken_arrays
 from losslens.sweep.folders import cannot_write
-from losslens.sweep.names import safe_name, unique
+from losslens.sweep.names import safe_name
 from losslens.training.fit import Variant
 
 LOCK = "sweep.lock"

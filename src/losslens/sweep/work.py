@@ -1,8 +1,6 @@
 """The variants of a command on their way: who trains with whom, from where, and what came of them."""
 
 import gc
-import hashlib
-import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,10 +12,10 @@ from rich.console import Console
 
 from losslens.build import build
 from losslens.data.source import Images
-from losslens.data.stored import READ_AT_ONCE
-from losslens.files import append_line, is_disk_error, write_json, write_text
+from losslens.files import append_line, is_disk_error, write_text
 from losslens.sweep.distribute import Workers, distribute
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
+from losslens.sweep.fingerprint import check_data
 from losslens.sweep.folders import LOG, write_status
 from losslens.sweep.heartbeat import Heartbeat
 from losslens.sweep.pack import pack, variant_costs
@@ -29,7 +27,7 @@ from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 
-TRACEBACK, DATA = "traceback.txt", "data.json"
+TRACEBACK = "traceback.txt"
 
 
 class Sweep:
@@ -136,7 +134,7 @@ class Sweep:
         for group in group_variants([self.variants[name] for name in names]):
             try:
                 images: Images = build(group[0].config["data"]).decode()
-                self._check_data(group, images)
+                check_data(group, images, self.variants.values())
             except Exception as error:
                 self._fail_all(group, error)
             else:
@@ -237,33 +235,6 @@ class Sweep:
             (variants, {variant.name: saved[variant.name][place] for variant in variants} if place else {})
             for place, variants in parts.items()
         ]
-
-    def _check_data(self, group: Sequence[Variant], images: Images) -> None:
-        """Keep the fingerprint of the data with each variant, or compare it with the one that is kept.
-
-        Raises:
-            ValueError: if a variant began with other data.
-        """
-        digest = hashlib.sha256()
-        for part in images:
-            digest.update(str(tuple(part.shape)).encode())
-            for start in range(0, len(part), READ_AT_ONCE):
-                digest.update(part[start : start + READ_AT_ONCE].cpu().contiguous().numpy().data)
-        now = {"train": len(images.train), "val": len(images.val), "sha256": digest.hexdigest()}
-        begun = [each for each in self.variants.values() if each.config["data"] == group[0].config["data"]]
-        for variant in begun:
-            file = variant.folder / DATA
-            if not file.exists():
-                continue
-            before = json.loads(file.read_text(encoding="utf-8"))
-            if before != now:
-                raise ValueError(
-                    f"the data has changed since {variant.name} began: {before['train']} images to train on and "
-                    f"{before['val']} to validate on were {now['train']} and {now['val']} now, or others among them; "
-                    "bring them back and go on with retry_failed=true, or begin a new sweep"
-                )
-        for variant in group:
-            write_json(variant.folder / DATA, now)
 
     def _fail(self, name: str, error: Exception) -> None:
         folder = self.variants[name].folder

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
+from losslens.files import unique
 from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
-from losslens.sweep.names import unique
 from losslens.training.module import LitAutoencoder, load_module
 
 

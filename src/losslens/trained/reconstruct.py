@@ -13,9 +13,8 @@ from rich.progress import track
 from torch import Tensor
 
 from losslens.data.pictures import as_images
-from losslens.files import write
+from losslens.files import unique, write
 from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
-from losslens.sweep.names import unique
 from losslens.trained.load import find_variants
 from losslens.training.grid import to_pil
 from losslens.training.module import LitAutoencoder

@@ -8,7 +8,8 @@ from threading import Lock
 import torch
 
 from losslens.data.store import Chunk, gather
-from losslens.training.member import Member, OutOfMemory
+from losslens.training.member import Member
+from losslens.training.memory import OutOfMemory
 from losslens.training.stop import Stop
 
 

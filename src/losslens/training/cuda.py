@@ -10,7 +10,9 @@ from torch import Tensor
 
 from losslens.data.store import Chunk, gather
 from losslens.training.buffers import Buffers
-from losslens.training.member import Member, OutOfMemory
+from losslens.training.member import Member
+from losslens.training.memory import OutOfMemory
+from losslens.training.rates import fixed_settings, learning_rates, next_rates
 from losslens.training.stop import Stop
 
 SPAN_SECONDS = 1.0  # after which the host looks whether it is asked to stop
@@ -64,7 +66,7 @@ class GraphEngine:
         rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
         first = 0
         for member, row in rows.items():
-            self._settings.setdefault(member, _fixed_settings(member))
+            self._settings.setdefault(member, fixed_settings(member))
             if self._may_capture(member):
                 first = min(end, max(0, WARM_UP_STEPS - (member.step - member.first_step)))
                 self._take_steps(member, row, chunk, 0, first)
@@ -115,7 +117,7 @@ class GraphEngine:
             return "a callback looks at every step"
         if member.random.drawn:
             return "it draws random numbers in its steps"
-        if _fixed_settings(member) != self._settings[member]:
+        if fixed_settings(member) != self._settings[member]:
             return "its schedule changes more than the learning rate"
         for state in member.optimizer.state.values():
             for name, value in state.items():
@@ -209,7 +211,7 @@ class GraphEngine:
             rates = self._rates[member].index_select(1, self._counter)[:, 0]
             logged, member.logged = member.logged, self._logged[member]
             try:
-                with _learning_rates(member, rates):
+                with learning_rates(member, rates):
                     member.logged["loss"] = member.optimize(gather(images, indices, mirror), look=False)
             finally:
                 member.logged = logged
@@ -241,7 +243,7 @@ class GraphEngine:
         self._indices[:, :num_steps].copy_(chunk.indices[:, first:end])
         self._mirror[:, :num_steps].copy_(chunk.mirror[:, first:end])
         for member in self._captured:
-            self._rates[member][:, :num_steps].copy_(_next_rates(member, num_steps))
+            self._rates[member][:, :num_steps].copy_(next_rates(member, num_steps))
         self._counter.zero_()
         for _ in range(num_steps):
             for replay in self._replays:
@@ -277,36 +279,6 @@ class GraphEngine:
         self._streams[member].wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._streams[member]):
             yield
-
-
-def _fixed_settings(member: Member) -> list[dict[str, Any]]:
-    """Settings of the optimizer that a graph holds as constants."""
-    groups = member.optimizer.param_groups
-    return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
-
-
-def _next_rates(member: Member, num_steps: int) -> Tensor:
-    """Step the schedule ahead; returns the learning rates on its way, float32 `(groups, steps)`."""
-    rates = []
-    for _ in range(num_steps):
-        rates.append([float(group["lr"]) for group in member.optimizer.param_groups])
-        if member.schedule is not None:
-            member.schedule.step()
-    return torch.tensor(rates).T
-
-
-@contextmanager
-def _learning_rates(member: Member, rates: Tensor) -> Iterator[None]:
-    """Let the optimizer read its learning rates, one per group, from the device."""
-    groups = member.optimizer.param_groups
-    own = [group["lr"] for group in groups]
-    for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate
-    try:
-        yield
-    finally:
-        for group, rate in zip(groups, own, strict=True):
-            group["lr"] = rate
 
 
 def _first_line(error: Exception) -> str:

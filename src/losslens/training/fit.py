@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule
 from losslens.data.source import Images
 from losslens.files import write_json
-from losslens.losses import LinearView, check_loss
-from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.losses import check_loss
 from losslens.training.array import VariantArray
 from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepReport
+from losslens.training.check import check_autoencoder, seen_directions
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
-from losslens.training.module import LitAutoencoder, draw_module
+from losslens.training.module import draw_module
 from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
@@ -281,33 +281,3 @@ def _finish(
     seen = seen_directions(member.module.loss)
     write_json(member.folder / "metrics.json", {"metrics": metrics, "seen": seen, **facts})
     return Outcome(metrics, seen, facts)
-
-
-def check_autoencoder(module: LitAutoencoder, images: Tensor) -> list[int]:
-    """Check that a model takes these images and returns their like.
-
-    Returns:
-        The shape of one code.
-
-    Raises:
-        ValueError: if the reconstructions' shape is not that of the images.
-    """
-    training = module.training
-    module.eval()
-    with torch.no_grad():
-        code, reconstructions = module.encode(images), module(images)
-    module.train(training)
-    if reconstructions.shape != images.shape:
-        raise ValueError(
-            f"model {type(module.autoencoder).__name__} turns images {tuple(images.shape)} into "
-            f"{tuple(reconstructions.shape)}: decode(encode(images)) must have at least their size and 3 channels"
-        )
-    return list(code.shape[1:])
-
-
-def seen_directions(loss: nn.Module) -> list[str]:
-    """Name the color directions that determine the value of a loss; empty if its view is not linear."""
-    view = getattr(loss, "view", None)
-    if not isinstance(view, LinearView):
-        return []
-    return [name for name, direction in COLOR_DIRECTIONS.items() if view.sees(direction)]

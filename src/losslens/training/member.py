@@ -13,20 +13,12 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from losslens.data.store import OrderStream
+from losslens.training.hooks import STEP_HOOKS, overriding
+from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
 from losslens.training.peers import Peers
 from losslens.training.random_stream import RandomStream
 from losslens.training.variant_trainer import VariantTrainer
-
-# Hooks that a callback or module may have at every step, in the order of Lightning's automatic optimization.
-STEP_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
 
 
 class Stage(IntEnum):
@@ -35,10 +27,6 @@ class Stage(IntEnum):
     STEP = 0  # nothing more
     EPOCH = 1  # all that comes at the end of an epoch, validation for instance
     END = 2  # all that comes at the end of training
-
-
-class OutOfMemory(Exception):
-    """A step ran out of memory before it changed any weight, so that it can be taken again."""
 
 
 class Member:
@@ -96,7 +84,7 @@ class Member:
         self._has_validated = False  # in this process
         self._means: dict[str, tuple[Any, int]] | None = None
         self._restored: dict[str, Any] | None = None
-        self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
+        self._step_hooks = {hook: overriding(self, hook) for hook in STEP_HOOKS}
 
     @property
     def active(self) -> bool:
@@ -238,7 +226,7 @@ class Member:
             loss.backward()
             self._call("on_after_backward")
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             optimizer.zero_grad()
             raise OutOfMemory(str(error).partition("\n")[0]) from None
@@ -304,18 +292,3 @@ class Member:
     def _call(self, name: str, *arguments: Any) -> None:
         for function in self._step_hooks[name]:
             function(*arguments)
-
-    def _overriding(self, name: str) -> list[Callable[..., Any]]:
-        """List the hooks of that name that do something."""
-
-        def bound(callback: L.Callback) -> Callable[..., Any]:
-            return lambda *arguments: getattr(callback, name)(self.trainer, self.module, *arguments)
-
-        own = [bound(each) for each in self.callbacks if getattr(type(each), name) is not getattr(L.Callback, name)]
-        if getattr(type(self.module), name) is not getattr(L.LightningModule, name):
-            own.append(getattr(self.module, name))
-        return own
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""How many variants fit into memory at once, from a measured step."""
+"""How many variants fit into memory at once, from a measured step, and what is raised when it runs out."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -10,6 +10,10 @@ from torch import Tensor
 from losslens.training.module import LitAutoencoder
 
 MAX_SHARE_OF_FREE_MEMORY = 0.8  # allocators waste some, and validation needs some
+
+
+class OutOfMemory(Exception):
+    """A step ran out of memory before it changed any weight, so that it can be taken again."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,8 @@ def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None)
         if sum(need.state for need in needs[:count]) + sum(steps) <= budget:
             return count
     return 1
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch or Python says so."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
