@@ -16,7 +16,11 @@ pytestmark = [
     ),
     pytest.mark.xdist_group("slurm"),
 ]
-SLURM = ["hydra/launcher=slurm", "hydra.launcher.partition=debug", "hydra.launcher.max_jobs=2"]
+SLURM = [
+    *("hydra/launcher=slurm", "hydra.launcher.partition=debug", "hydra.launcher.max_jobs=2"),
+    "hydra.launcher.additional_parameters={comment:any}",
+    "hydra.launcher.setup=['export FROM_SETUP=1']",
+]
 
 
 @pytest.fixture(scope="module")

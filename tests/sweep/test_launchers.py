@@ -137,3 +137,14 @@ def test_a_plan_without_an_end(sweep):
     done = sweep.run(sweep.command("plan=true", size=size))
     assert done.returncode == 1
     assert done.stderr == "error: training has no end: give trainer.max_epochs or trainer.max_steps\n"
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_package_that_is_not_installed_is_named(sweep, launcher, package):
+    (sweep.place / "sitecustomize.py").write_text(
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *rest: None if name == '{package}' else find(name, *rest)\n"
+    )
+    done = sweep.run(sweep.command(f"hydra/launcher={launcher}"))
+    assert done.returncode == 1
+    assert done.stderr == f"error: hydra/launcher={launcher} needs {package}: pip install 'losslens[{launcher}]'\n"

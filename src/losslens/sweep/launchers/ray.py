@@ -1,5 +1,6 @@
 """Tasks of Ray, one for each array, on a cluster whose machines share a file system."""
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,14 @@ class RayTasks:
         cpus: cores for each task.
         gpus: GPUs for each task, also a fraction; `auto`: one if there are any.
         retries: on other nodes, if one is lost.
+
+    Raises:
+        ValueError: if Ray is not installed.
     """
 
     def __init__(self, address: str | None, cpus: float, gpus: float | str, retries: int) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise ValueError("hydra/launcher=ray needs ray: pip install 'losslens[ray]'")
         self.address = address
         self.cpus = cpus
         self.gpus = gpus
@@ -30,12 +36,10 @@ class RayTasks:
         """Return how many tasks fit onto the cluster.
 
         Raises:
-            ValueError: if there is no Ray, or no task fits.
+            ValueError: if no task fits.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise ValueError("hydra/launcher=ray needs ray: pip install 'losslens[ray]'") from error
+        import ray
+
         if not ray.is_initialized():
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]

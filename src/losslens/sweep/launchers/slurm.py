@@ -1,5 +1,6 @@
 """Jobs of Slurm, one for each array, in a job array."""
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -22,9 +23,14 @@ class SlurmJobs:
     Args:
         options: of `submitit.SlurmExecutor.update_parameters`, such as `partition` and `time` in minutes.
         max_jobs: that run at once.
+
+    Raises:
+        ValueError: if submitit is not installed.
     """
 
     def __init__(self, options: Mapping[str, Any], max_jobs: int) -> None:
+        if importlib.util.find_spec("submitit") is None:
+            raise ValueError("hydra/launcher=slurm needs submitit: pip install 'losslens[slurm]'")
         self.options = dict(options)
         self.max_jobs = max_jobs
         self.job = ""
@@ -39,10 +45,8 @@ class SlurmJobs:
         Raises:
             ValueError: if Slurm is not here, or refuses them.
         """
-        try:
-            import submitit
-        except ImportError as error:
-            raise ValueError("hydra/launcher=slurm needs submitit: pip install 'losslens[slurm]'") from error
+        import submitit
+
         logging.getLogger("submitit").setLevel(logging.ERROR)
         folder = arrays[0].file.parent.resolve() / JOBS
         try:
