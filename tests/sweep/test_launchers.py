@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 from sweeps import LOSSES, TINY, VARIANTS, Sweep
 
+from losslens.sweep import pack as pack_module
+from losslens.sweep.arrays import stored_arrays, taken_arrays, withdraw_arrays, write_arrays
+from losslens.sweep.pack import Cost, pack
+from losslens.training.fit import Variant
+from losslens.training.memory import Need
+
+TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 1}
+
 LOCAL = ["hydra/launcher=local_gpus", "hydra.launcher.processes=2"]
 LONG = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
 
@@ -87,6 +95,78 @@ def test_asked_to_stop_it_stops_them(sweep, unhurt):
     done = sweep.run(sweep.resumption())  # here in one process
     assert done.returncode == 0, done.stderr
     assert_as_unhurt(sweep, unhurt)
+
+
+def test_all_are_asked_to_stop_at_once(sweep, unhurt):
+    """As systemd and scancel do; the workers are asked by the command, too."""
+    process = sweep.start(sweep.command(*LOCAL))
+    sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 20 and len(workers(sweep)) == 2, process)
+    steps = [sweep.saved_step(name) for name in VARIANTS]
+    for number in (*workers(sweep), process.pid):
+        os.kill(number, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert sweep.states() == ["interrupted", "interrupted"]
+    assert [sweep.saved_step(name) for name in VARIANTS] > steps
+    assert sweep.run(sweep.resumption()).returncode == 0
+    assert_as_unhurt(sweep, unhurt)
+
+
+def test_processes_that_cannot_start(sweep):
+    (sweep.place / "sitecustomize.py").write_text(
+        "import os, sys\nif 'losslens.sweep.worker' in sys.orig_argv:\n"
+        "    print('no such library', file=sys.stderr, flush=True); os._exit(3)\n"
+    )
+    done = sweep.run(sweep.command(*LOCAL))
+    assert done.returncode == 1
+    assert "the processes that train ended: no such library" in done.stdout
+    assert "2 variants are not done; go on with: python train.py resume=" in done.stderr
+    (sweep.place / "sitecustomize.py").write_text("")
+    assert sweep.run(sweep.resumption()).returncode == 0
+    assert sweep.states() == ["done", "done"]
+
+
+def test_arrays_that_others_have_are_not_withdrawn(tmp_path):
+    first, second = write_arrays(tmp_path, [["a"], ["b"]], {"report": True, "fail_fast": False})
+    with second.taken() as mine:
+        assert mine
+        assert taken_arrays(tmp_path) == [second]
+        with second.taken() as again:
+            assert not again
+        with pytest.raises(ValueError, match="other processes are at work on"):
+            withdraw_arrays(tmp_path)
+        assert not second.has_ended
+    withdraw_arrays(tmp_path)
+    assert first.has_ended
+    assert second.has_ended
+    assert stored_arrays(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slots", "most", "expected"),
+    [
+        ([1] * 8, 2, "auto", [4, 4]),
+        ([9, 1, 1, 1], 2, "auto", [9, 3]),
+        ([1] * 5, 1, 2, [2, 2, 1]),
+        ([3, 2, 1], 8, "auto", [3, 2, 1]),
+    ],
+)
+def test_arrays_take_about_the_same_time(seconds, slots, most, expected, tmp_path):
+    config = {"trainer": TRAINER, "array": {"max_variants": most}}
+    variants = [Variant(str(number), config, tmp_path, {}) for number in range(len(seconds))]
+    arrays = pack([(variants, [Cost(Need(1, 1), each) for each in seconds])], slots)
+    assert [array.work for array in arrays] == expected
+    assert sorted(each.name for array in arrays for each in array.variants) == [each.name for each in variants]
+
+
+def test_arrays_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack_module, "free_memory", lambda device: 1000)  # 400 for each of two slots
+    monkeypatch.setattr(pack_module, "count_workers", lambda variants: 1)
+    config = {"trainer": TRAINER, "array": {"max_variants": "auto"}}
+    variants = [Variant(str(number), config, tmp_path, {}) for number in range(6)]
+    arrays = pack([(variants, [Cost(Need(100, 150), 1.0)] * 6)], 2)
+    assert [len(array.variants) for array in arrays] == [2, 2, 2]
+    assert all(array.bytes == 350 for array in arrays)
 
 
 def test_without_the_process_of_the_command_they_end(sweep, unhurt):

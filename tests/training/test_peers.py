@@ -1,8 +1,11 @@
 """One variant in two processes that share every batch."""
 
 import json
+import os
+import signal
 import time
 
+import psutil
 import pytest
 from sweeps import TINY, VARIANTS, Sweep
 
@@ -44,6 +47,43 @@ def test_stopped_together_they_go_on_together(trained, sweep):
     assert time.monotonic() - sent < 10
     assert process.returncode == 143, errors
     assert "interrupted" in sweep.states()
+    done = sweep.run(sweep.resumption())
+    assert done.returncode == 0, done.stderr
+    for name in VARIANTS:
+        assert sweep.results(name) == trained.results(name)
+
+
+def peers(sweep):
+    """The processes that train together, the first one first."""
+    numbers = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "--peer" in command and "torch.distributed.run" not in command and str(sweep.folder) in " ".join(command):
+            numbers.append(process.pid)
+    return sorted(numbers)
+
+
+def test_one_of_them_is_killed(trained, sweep):
+    process = sweep.start(sweep.command(size=SIZE))
+    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 26, process)
+    os.kill(peers(sweep)[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    for name in VARIANTS:
+        assert sweep.results(name) == trained.results(name)
+
+
+def test_the_command_is_killed(trained, sweep):
+    process = sweep.start(sweep.command(size=SIZE))
+    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 26, process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while peers(sweep):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(1)  # the process that started them sees it, too
+    assert "failed" not in sweep.states()
     done = sweep.run(sweep.resumption())
     assert done.returncode == 0, done.stderr
     for name in VARIANTS:

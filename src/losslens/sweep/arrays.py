@@ -16,8 +16,10 @@ from filelock import FileLock, Timeout
 
 from losslens.files import write_json
 
-REPORTED = "reported"
-HEARTBEAT_ENDING = ".heartbeat"
+SETTINGS = "settings"  # of the command
+REPORTED = "reported"  # once the report is made
+STOPPED = "stopped"  # once a variant has failed, if fail_fast says that the others are to stop
+ENDINGS = (HEARTBEAT_ENDING, LOCK_ENDING, PEERS_ENDING) = (".heartbeat", ".lock", ".peers")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class StoredArray:
         return not self.file.exists()
 
     def read(self) -> dict[str, Any]:
-        """Read `variants`, their names; `attempts`, how often a process began; `settings` of the command."""
+        """Read `variants`, their names; `attempts`, how often a process began in vain; `progress`, how far it was."""
         contents: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         return contents
 
@@ -55,24 +57,32 @@ class StoredArray:
         write_json(self.file, contents)
 
     def end(self) -> None:
-        """Leave nothing to do."""
-        self.heartbeat.unlink(missing_ok=True)
+        """Leave nothing to do; only who has taken it may do so."""
         self.file.unlink(missing_ok=True)
+        for ending in ENDINGS:
+            self.file.with_suffix(ending).unlink(missing_ok=True)
 
     @property
     def is_taken(self) -> bool:
-        """Whether a process is at work on it."""
-        if not self._lock_file.exists():
-            return False
-        with self.taken() as mine:
-            return not mine
+        """Whether a process is at work on it, as far as that can be seen."""
+        return _is_held(self.file.with_suffix(LOCK_ENDING)) or self.is_taken_by_peers
+
+    @property
+    def is_taken_by_peers(self) -> bool:
+        """Whether several processes that train a variant together are at work on it."""
+        return _is_held(self.file.with_suffix(PEERS_ENDING))
 
     @contextmanager
-    def taken(self) -> Iterator[bool]:
-        """Take it, until the block or the process ends; yields whether nobody else has."""
-        lock = FileLock(self._lock_file)
+    def taken(self, patience: float = 0.0, ending: str = LOCK_ENDING) -> Iterator[bool]:
+        """Take it, until the block or the process ends; yields whether nobody else has.
+
+        Args:
+            patience: seconds to wait for somebody else.
+            ending: of the lock: that of one process, or of the first of several peers.
+        """
+        lock = FileLock(self.file.with_suffix(ending))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             yield False
             return
@@ -81,9 +91,17 @@ class StoredArray:
         finally:
             lock.release()
 
-    @property
-    def _lock_file(self) -> Path:
-        return self.file.with_suffix(".lock")
+
+def _is_held(lock: Path) -> bool:
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # somebody else's folder
+        return False
 
 
 def arrays_folder(folder: Path) -> Path:
@@ -102,24 +120,46 @@ def taken_arrays(folder: Path) -> list[StoredArray]:
 
 
 def write_arrays(folder: Path, arrays: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> list[StoredArray]:
-    """Write the arrays of a command, instead of those of an earlier one.
+    """Write the arrays of a command; those of an earlier one are withdrawn already.
 
     Args:
         folder: of the sweep.
         arrays: names of variants.
-        settings: of the command, which the processes need.
+        settings: of the command: `report` and `fail_fast`.
     """
-    withdraw_arrays(folder)
-    arrays_folder(folder).mkdir(exist_ok=True)
+    place = arrays_folder(folder)
+    place.mkdir(exist_ok=True)
+    write_json(place / SETTINGS, dict(settings))
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    stored = [StoredArray(arrays_folder(folder) / f"{stamp}-{number:04d}.json") for number in range(len(arrays))]
+    stored = [StoredArray(place / f"{stamp}-{number:05d}.json") for number in range(len(arrays))]
     for array, names in zip(stored, arrays, strict=True):
-        array.write({"variants": list(names), "attempts": 0, "settings": dict(settings)})
+        array.write({"variants": list(names), "attempts": 0, "progress": []})
     return stored
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read what `write_arrays` was given; nothing is wanted of a sweep whose arrays are withdrawn."""
+    try:
+        settings: dict[str, Any] = json.loads((arrays_folder(folder) / SETTINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"report": False, "fail_fast": False}
+    return settings
+
+
 def withdraw_arrays(folder: Path) -> None:
-    """Leave nothing to do for processes that have not begun, and a report to make for those that end."""
-    for file in arrays_folder(folder).glob("*"):
-        if file.suffix in (".json", ".lock", HEARTBEAT_ENDING) or file.name == REPORTED:
-            file.unlink(missing_ok=True)
+    """Leave nothing to do for processes that have not begun, and a new report to make.
+
+    Raises:
+        ValueError: if a process is at work on one.
+    """
+    place = arrays_folder(folder)
+    if not place.exists():
+        return
+    for array in stored_arrays(folder):
+        with array.taken() as mine:
+            if not mine or array.is_taken_by_peers:
+                raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")
+            array.end()
+    with FileLock(place / f"{REPORTED}{LOCK_ENDING}"):
+        for name in (REPORTED, STOPPED, SETTINGS):
+            (place / name).unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """Hand arrays to processes elsewhere, and follow them until they end."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,9 @@ class Workers(Protocol):
     def if_left_alone(self) -> str | None:
         """Say how they go on without the process that started them; None if they do not."""
 
+    def trouble(self) -> str | None:
+        """Say why they ended before their arrays did, if that is known."""
+
 
 def distribute(
     variants: Sequence[Variant],
@@ -62,10 +67,12 @@ def distribute(
         report: takes the share that is done.
         stop: asked for to stop.
     """
+    # What is imported beside the script of the command is found in the processes, too.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
     log = LogFollower(folder / LOG)
     told_to_stop = False
-    append_line(folder / LOG, workers.start(write_arrays(folder, arrays, settings)))
     with stop.awaited():
+        append_line(folder / LOG, workers.start(write_arrays(folder, arrays, settings)))
         while True:
             begin = time.monotonic()
             ended = workers.have_ended()
@@ -73,10 +80,12 @@ def distribute(
             for line in log.new_lines():
                 show(line)
             report(share_done(states, read_progress(folder)))
-            if ended:
-                return False
             if settings["fail_fast"] and "failed" in states.values():
                 stop.request("a variant failed, and fail_fast=true", 1)
+            if ended:
+                if trouble := workers.trouble():
+                    show(f"the processes that train ended: {trouble}")
+                return False
             if stop and not told_to_stop:
                 alone = workers.if_left_alone()
                 if alone is not None and "failed" not in stop.reason:
@@ -84,4 +93,6 @@ def distribute(
                     return True
                 workers.stop()
                 told_to_stop = True
-            time.sleep(max(LOOK_EVERY, LEAST_SHARE * (time.monotonic() - begin)))
+            until = time.monotonic() + max(LOOK_EVERY, LEAST_SHARE * (time.monotonic() - begin))
+            while time.monotonic() < until and (told_to_stop or not stop):
+                time.sleep(min(LOOK_EVERY, max(0.0, until - time.monotonic())))

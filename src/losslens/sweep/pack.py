@@ -2,10 +2,11 @@
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
+import torch
 
 from losslens.data.source import Images
 from losslens.memory import free_memory
@@ -30,25 +31,40 @@ class PackedArray:
     """Variants that train together.
 
     Args:
-        variants: of one group.
-        costs: of each.
         num_workers: on the CPU, variants that compute at once; None: all do.
     """
 
-    variants: list[Variant]
-    costs: list[Cost]
     num_workers: int | None
+    variants: list[Variant] = field(default_factory=list)
+    work: float = 0.0  # seconds of all variants
+    state: int = 0  # bytes of all variants
+    steps: int = 0  # bytes of a step of all variants
+    largest_step: int = 0  # bytes
 
     @property
     def seconds(self) -> float:
         """From the first step to the last; on a GPU, where variants share it, at most."""
-        return sum(cost.seconds for cost in self.costs) / (self.num_workers or 1)
+        return self.work / (self.num_workers or 1)
 
     @property
     def bytes(self) -> int:
         """Of memory, at most at once."""
-        steps = sorted((cost.need.step for cost in self.costs), reverse=True)[: self.num_workers]
-        return sum(cost.need.state for cost in self.costs) + sum(steps)
+        return self.bytes_with(Need(0, 0))
+
+    def bytes_with(self, need: Need) -> int:
+        """Return the bytes with one more variant."""
+        steps = self.steps + need.step
+        if self.num_workers is not None:
+            steps = min(steps, self.num_workers * max(self.largest_step, need.step))
+        return self.state + need.state + steps
+
+    def add(self, variant: Variant, cost: Cost) -> None:
+        """Take a variant."""
+        self.variants.append(variant)
+        self.work += cost.seconds
+        self.state += cost.need.state
+        self.steps += cost.need.step
+        self.largest_step = max(self.largest_step, cost.need.step)
 
 
 def pack(groups: Sequence[tuple[Sequence[Variant], Sequence[Cost]]], num_slots: int) -> list[PackedArray]:
@@ -65,34 +81,29 @@ def pack(groups: Sequence[tuple[Sequence[Variant], Sequence[Cost]]], num_slots: 
     arrays: list[PackedArray] = []
     for variants, costs in groups:
         share = sum(cost.seconds for cost in costs) / total if total else 0
-        arrays += _divide(variants, costs, max(1, round(num_slots * share)))
+        arrays += _divide(variants, costs, max(1, round(num_slots * share)), num_slots)
     return sorted(arrays, key=lambda array: -array.seconds)
 
 
-def _divide(variants: Sequence[Variant], costs: Sequence[Cost], count: int) -> list[PackedArray]:
+def _divide(variants: Sequence[Variant], costs: Sequence[Cost], count: int, num_slots: int) -> list[PackedArray]:
     """Divide a group into that many arrays, or more if memory or `array.max_variants` want it."""
     device = _trainer(variants[0]).strategy.root_device
-    num_workers = count_workers(variants) if device.type == "cpu" else None
-    most = most_variants(variants)
-    budget = MAX_SHARE_OF_FREE_MEMORY * free_memory(device)
-    arrays = [PackedArray([], [], num_workers) for _ in range(min(count, len(variants)))]
+    on_cpu = device.type == "cpu"
+    num_workers = count_workers(variants) if on_cpu else None
+    most = most_variants(variants) or len(variants)
+    # Slots on this machine share its memory, but each has a GPU of its own.
+    budget = MAX_SHARE_OF_FREE_MEMORY * free_memory(device) / (num_slots if on_cpu else 1)
+    arrays = [PackedArray(num_workers) for _ in range(min(count, len(variants)))]
     queue = [(0.0, place) for place in range(len(arrays))]  # a heap: seconds of an array, and which
+    # The longest comes first, to the emptiest.
     for variant, cost in sorted(zip(variants, costs, strict=True), key=lambda each: -each[1].seconds):
-        full: list[tuple[float, int]] = []
-        while queue:  # the longest comes first, to the emptiest
-            seconds, place = heapq.heappop(queue)
-            array = arrays[place]
-            fits = PackedArray([], [*array.costs, cost], num_workers).bytes <= budget
-            if not array.variants or (fits and (most is None or len(array.variants) < most)):
-                break
-            full.append((seconds, place))
-        else:
-            seconds, place = 0.0, len(arrays)
-            arrays.append(array := PackedArray([], [], num_workers))
-        array.variants.append(variant)
-        array.costs.append(cost)
-        for each in (*full, (seconds + cost.seconds, place)):
-            heapq.heappush(queue, each)
+        seconds, place = heapq.heappop(queue) if queue else (0.0, len(arrays))
+        if place == len(arrays) or (arrays[place].variants and arrays[place].bytes_with(cost.need) > budget):
+            seconds, place = 0.0, len(arrays)  # the one that is full is not asked again
+            arrays.append(PackedArray(num_workers))
+        arrays[place].add(variant, cost)
+        if len(arrays[place].variants) < most:
+            heapq.heappush(queue, (seconds + cost.seconds, place))
     return arrays
 
 
@@ -137,4 +148,8 @@ def _steps(config: Any, trainer: L.Trainer, in_epoch: int) -> tuple[float, float
 
 
 def _trainer(variant: Variant) -> L.Trainer:
-    return make_trainer(variant.config["trainer"], variant.folder, [])
+    """Make a variant's Trainer, or one for the CPU where it is for a device that this machine does not have."""
+    config = variant.config["trainer"]
+    if config.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        config = {**config, "accelerator": "cpu", "precision": "32-true"}
+    return make_trainer(config, variant.folder, [])

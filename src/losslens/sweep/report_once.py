@@ -21,7 +21,7 @@ def report_once(folder: Path, say: Callable[[str], None]) -> list[Path]:
     marker = arrays_folder(folder) / REPORTED
     if not marker.parent.exists():  # all was trained by one process
         return report(folder, say, study=True)
-    with FileLock(marker.with_suffix(".lock")):
+    with FileLock(f"{marker}.lock"):
         if marker.exists():
             return [path for line in marker.read_text().splitlines() if (path := folder / line).exists()]
         shown = report(folder, say, study=True)

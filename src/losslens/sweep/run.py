@@ -55,11 +55,12 @@ def run_sweep(
         VariantsFailed: at the end, if variants failed.
         SweepInterrupted: if it was asked to stop.
     """
-    read_every(jobs[0][0].checkpoint.every)
     if jobs[0][0].plan:
         plan_only(jobs, folder, single, workers)
         return []
+    read_every(jobs[0][0].checkpoint.every)
     with locked(folder):
+        withdraw_arrays(folder)  # of processes that were to train them later
         stored = stored_variants(folder)
         variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
         if single and len(variants) > 1:
@@ -73,13 +74,14 @@ def run_sweep(
 def plan_only(jobs: Sequence[Job], folder: Path, single: bool, workers: Workers | None) -> None:
     """Print what `run_sweep` would do, and leave no trace."""
     be_quiet()
-    stored = stored_variants(folder)
-    variants, _ = add_variants(stored, plan_variants(jobs, folder, single=single))
-    known = {variant.name for variant in stored}
-    states = {each.name: status_of(each) if each.name in known else "pending" for each in variants}
-    if jobs[0][0].retry_failed:
-        states = {name: "pending" if state == "failed" else state for name, state in states.items()}
+    stored = []
     try:
+        stored = stored_variants(folder)
+        variants, _ = add_variants(stored, plan_variants(jobs, folder, single=single))
+        known = {variant.name for variant in stored}
+        states = {each.name: status_of(each) if each.name in known else "pending" for each in variants}
+        if jobs[0][0].retry_failed:
+            states = {name: "pending" if state == "failed" else state for name, state in states.items()}
         show_plan(variants, folder, states, workers, _console())
     finally:
         if not stored:
@@ -105,6 +107,7 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any], workers: Workers | N
     if not (folder / SWEEP_FILE).is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep or of a run with resume=FOLDER")
     with locked(folder):
+        withdraw_arrays(folder)  # of processes that were to train them later
         stored = stored_variants(folder)
         found = _run(stored, folder, settings, {variant.name for variant in stored}, workers)
     _raise_failures(found, list(found.variants.values()), single=stored[0].folder == folder)
@@ -135,9 +138,9 @@ def _run(
     searching = settings["optimize"] is not None
     report_wanted = settings["report"] and not searching
     shown: list[Path] = []
-    if workers is None and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
-        workers = LocalProcesses(1)
-    withdraw_arrays(folder)  # of processes that were to train them later
+    alone = workers is None or isinstance(workers, LocalProcesses)
+    if alone and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
+        workers = LocalProcesses(1)  # which starts those that train together
     with stopped_by_signals(stop), quiet_writers():
         with _progress(console, count) as show_share:
             sweep = Sweep(

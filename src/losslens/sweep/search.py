@@ -104,7 +104,7 @@ class Search:
 
     def _next_trials(self) -> list[Trial]:
         """Return the next batch, or what an interruption left of one."""
-        before, size = self.study.trials, self.sweeper.batch
+        before, size = self.study.get_trials(), self.sweeper.batch
         first = next((each.number for each in before if each.state == TrialState.RUNNING), len(before))
         study_id = self.storage.get_study_id_from_name(STUDY)
         trials = []
@@ -123,7 +123,7 @@ class Search:
 
     def _train(self, trials: Sequence[Trial]) -> None:
         """Train trials, but for those whose parameters are known, and tell them what came of it."""
-        told = {self._words(each): each for each in self.study.trials if each.state.is_finished()}
+        told = {self._words(each): each for each in self.study.get_trials(deepcopy=False) if each.state.is_finished()}
         asked = {trial.number: self._words(trial) for trial in trials}
         wanted = {words: trial for trial in reversed(trials) if (words := asked[trial.number]) not in told}
         jobs = [self._job(words, trial) for words, trial in reversed(wanted.items())]
@@ -164,7 +164,7 @@ class Search:
         value = result.metrics.get(self.metric.removeprefix("val/")) if result.done else None
         if value is None:
             return self.study.tell(trial, state=TrialState.FAIL)
-        if self.study.trials[trial.number].user_attrs.get(PRUNED):
+        if self.study.get_trials(deepcopy=False)[trial.number].user_attrs.get(PRUNED):
             return self.study.tell(trial, state=TrialState.PRUNED)
         return self.study.tell(trial, value)
 
@@ -180,7 +180,7 @@ class Search:
             resume_sweep(self.folder, {"report": self.config.report, **NOTHING_MORE}, None)
         except VariantsFailed as error:
             failures = f": {error}"
-        states = [each.state for each in self.study.trials]
+        states = [each.state for each in self.study.get_trials(deepcopy=False)]
         counts = {name: states.count(state) for name, state in ENDS.items()}
         others = "".join(f", {count} {name}" for name, count in counts.items() if count)
         if TrialState.COMPLETE not in states:

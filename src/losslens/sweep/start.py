@@ -34,7 +34,8 @@ def start_run(config: DictConfig) -> None:
         raise ValueError(OPTIMIZE_ALONE)
     with fast_imports():
         from losslens.sweep.run import resume_sweep, run_sweep
-    workers = instantiate(hydra.launcher).make_workers()
+    launcher = instantiate(hydra.launcher)
+    workers = launcher.make_workers() if hasattr(launcher, "make_workers") else None
     if config.resume is not None:
         others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
         if others:

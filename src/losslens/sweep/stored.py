@@ -45,8 +45,6 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(folder / name, error.strerror or str(error)) from error
     try:
-        if taken_arrays(folder):  # by processes that a launcher started
-            raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")
         yield
     finally:
         lock.release()

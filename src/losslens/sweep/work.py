@@ -18,7 +18,7 @@ from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.fingerprint import check_data
 from losslens.sweep.folders import LOG, write_status
 from losslens.sweep.heartbeat import Heartbeat
-from losslens.sweep.pack import pack, variant_costs
+from losslens.sweep.pack import Cost, pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
@@ -105,16 +105,14 @@ class Sweep:
         """
         left_alone = False
         with self._until_stopped():
+            self.heartbeat_file.unlink(missing_ok=True)  # of a process that is gone
             for name in names:  # also those that failed before
                 write_status(self.variants[name].folder, "pending")
-            groups = []
-            for group, images in self._decoded(names):
-                try:
-                    groups.append((group, variant_costs(group, images)))
-                except Exception as error:
-                    self._fail_all(group, error)
-            arrays = [[each.name for each in array.variants] for array in pack(groups, workers.num_slots())]
+            packed = pack(self._costs(names), workers.num_slots())
+            arrays = [[each.name for each in array.variants] for array in packed]
             if arrays:
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 left_alone = distribute(
                     [self.variants[name] for array in arrays for name in array],
                     arrays,
@@ -128,6 +126,16 @@ class Sweep:
                 if self.stop and not left_alone:
                     raise Interrupted
         return left_alone
+
+    def _costs(self, names: Sequence[str]) -> list[tuple[list[Variant], list[Cost]]]:
+        """Measure what variants take; what cannot be measured at all fails."""
+        costs = []
+        for group, images in self._decoded(names):
+            try:
+                costs.append((group, variant_costs(group, images)))
+            except Exception as error:
+                self._fail_all(group, error)
+        return costs
 
     def _decoded(self, names: Sequence[str]) -> Iterator[tuple[list[Variant], Images]]:
         """Go through the variants that could train together, and their images; what has none fails."""

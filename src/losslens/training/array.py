@@ -217,7 +217,9 @@ class VariantArray(L.LightningModule):
             raise Interrupted
 
     def save(self, stage: Stage) -> None:
-        """Write the states of all members that have not failed."""
+        """Write the states of all members that have not failed; of several processes, the first one does."""
+        if self.peers and self.peers.rank > 0:
+            return
         now, written = time.monotonic(), False
         for member in self.members:
             if member.failure is None:
@@ -259,6 +261,8 @@ class VariantArray(L.LightningModule):
     def _let_go(self, epochs_done: int | None = None) -> None:
         """Let members leave that are asked to, and end training when nobody is left."""
         for member in self.members:
+            if self.peers:
+                member.should_stop = self.peers.any(member.should_stop, self.trainer.strategy.root_device)
             member.stopped |= member.may_stop(epochs_done)
         if not any(member.active for member in self.members):
             self._end_training()

@@ -220,7 +220,9 @@ def _prepare(
     module = draw_module(config)
     logger = RunLogger(folder, state.step if state else 0)
     table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
-    callbacks = [*(config["trainer"].get("callbacks") or []), *(config.get("callbacks") or {}).values()]
+    callbacks = list(config["trainer"].get("callbacks") or [])
+    if peers is None or peers.rank == 0:  # those of the variant alone decide for all that train it
+        callbacks += (config.get("callbacks") or {}).values()
     member = Member(
         variant.name,
         module,

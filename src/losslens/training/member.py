@@ -16,7 +16,7 @@ from losslens.data.store import OrderStream
 from losslens.training.hooks import STEP_HOOKS, overriding
 from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
-from losslens.training.peers import Peers
+from losslens.training.peers import PeerLost, Peers, is_lost
 from losslens.training.random_stream import RandomStream
 from losslens.training.variant_trainer import VariantTrainer
 
@@ -175,7 +175,13 @@ class Member:
             getattr(callback, name)(self.trainer, self.module, *arguments)
 
     def fail(self, error: Exception | SystemExit) -> None:
-        """Leave the array with an error."""
+        """Leave the array with an error.
+
+        Raises:
+            PeerLost: if it is not its own error, but that of another process that trained it.
+        """
+        if self.peers and is_lost(error):
+            raise PeerLost from error
         if isinstance(error, SystemExit):  # of a library inside of its loss or model
             error = RuntimeError(f"it wanted to end the program with sys.exit({error.code})").with_traceback(
                 error.__traceback__

@@ -1,5 +1,6 @@
 """How many variants fit into memory at once, from a measured step, and what is raised when it runs out."""
 
+import bisect
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -66,11 +67,12 @@ def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None)
         num_workers: variants that compute at once; None if all do.
     """
     budget = MAX_SHARE_OF_FREE_MEMORY * free
-    for count in range(len(needs), 1, -1):
+
+    def fit(count: int) -> bool:
         steps = sorted((need.step for need in needs[:count]), reverse=True)[:num_workers]
-        if sum(need.state for need in needs[:count]) + sum(steps) <= budget:
-            return count
-    return 1
+        return sum(need.state for need in needs[:count]) + sum(steps) <= budget
+
+    return max(1, bisect.bisect_right(range(1, len(needs) + 1), 0, key=lambda count: int(not fit(count))))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from losslens.training.stop import Stop
 
 
+class PeerLost(BaseException):
+    """Another process of the variant is gone; what this one did since the last state does not count."""
+
+
 class Peers:
     """All processes of a variant, as one of them sees them.
 
@@ -53,6 +57,10 @@ class Peers:
             self.agreed.request(self.wish.reason, self.wish.exit_code)
         return shared[0] / self.count
 
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether it is true in any process."""
+        return bool(self.sum(torch.tensor(float(value), device=device)) > 0)
+
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
         dist.all_reduce(values)
@@ -79,17 +87,26 @@ def num_peers(trainer: Mapping[str, Any]) -> int:
     return count
 
 
-def join_peers(wish: Stop) -> Peers | None:
-    """Meet the other processes, if torchrun has started some.
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def on_gpus(trainer: Mapping[str, Any]) -> bool:
+    """Whether a Trainer's settings lead to GPUs on this machine."""
+    return torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+
+
+def join_peers(trainer: Mapping[str, Any], wish: Stop) -> Peers:
+    """Meet the other processes that torchrun has started.
 
     Args:
+        trainer: settings of the Trainer.
         wish: to stop, of this process.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return None
-    if torch.cuda.is_available():
+    count = int(os.environ["WORLD_SIZE"])
+    if on_gpus(trainer):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if on_gpus(trainer) else "gloo")
     rank_zero_only.rank = 0  # type: ignore[attr-defined]  # each writes into a folder of its own
     return Peers(dist.get_rank(), count, wish)

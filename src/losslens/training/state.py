@@ -137,6 +137,15 @@ def read_states(folder: Path, say: Callable[[str], None]) -> list[SavedState]:
     return states
 
 
+def saved_step(folder: Path) -> int:
+    """Return the step of a variant's latest state as its first line says, 0 if there is none."""
+    try:
+        with (state_folder(folder) / LATEST).open("rb") as file:
+            return int(file.readline(MAX_HEADER).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def remove_states(folder: Path) -> None:
     """Remove what a finished variant does not need any more."""
     for name in (LATEST, BEFORE):

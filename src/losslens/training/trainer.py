@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule
 from losslens.training.member import Stage
+from losslens.training.peers import on_gpus
 from losslens.training.state import SavedState
 
 
@@ -29,8 +30,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
         ValueError: if an array cannot be trained that way.
     """
     if config.get("strategy") == "ddp":  # see peers.py: to the Trainer, each process is alone
-        on_gpu = torch.cuda.is_available() and config.get("accelerator") != "cpu"
-        config = {**config, "devices": [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpu else 1, "strategy": "auto"}
+        device = [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpus(config) else 1
+        config = {**config, "devices": device, "strategy": "auto"}
     config = {
         key: value
         for key, value in config.items()

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
-from losslens.sweep.arrays import StoredArray
+from losslens.sweep.arrays import StoredArray, stored_arrays
 from losslens.sweep.plan import as_count
 from losslens.wording import counted
+
+MAX_IN_VAIN = 6  # an array ends after three attempts: more than it takes to see that nothing helps
 
 
 class LocalProcesses:
@@ -22,12 +25,16 @@ class LocalProcesses:
     """
 
     def __init__(self, processes: int | str) -> None:
-        self.num_gpus = torch.cuda.device_count()
-        automatic = self.num_gpus or torch.get_num_threads()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        count = torch.cuda.device_count()
+        self.gpus = visible.split(",")[:count] if visible else [str(number) for number in range(count)]
+        automatic = len(self.gpus) or torch.get_num_threads()
         self.processes = automatic if processes == "auto" else as_count(processes, "hydra.launcher.processes")
         self.arrays: Sequence[StoredArray] = []
         self.running: dict[int, subprocess.Popen[bytes]] = {}  # by slot
         self.stopping = False
+        self._at_start: dict[int, str] = {}
+        self._in_vain = 0  # processes that ended one after another, and nothing was gained
 
     def num_slots(self) -> int:
         """Return the number of processes."""
@@ -39,16 +46,21 @@ class LocalProcesses:
         count = min(self.processes, len(arrays))
         for slot in range(count):
             self._start(slot)
-        where = f"on {self.num_gpus} GPUs" if self.num_gpus else "on the CPU"
+        where = f"on {counted(len(self.gpus), 'GPU')}" if self.gpus else "on the CPU"
         return f"{counted(len(arrays), 'array')}, {counted(count, 'process', 'processes')} {where}"
 
     def have_ended(self) -> bool:
         """Whether none is left; one that was killed is started anew if arrays are left that nobody has."""
         for slot, process in list(self.running.items()):
-            if process.poll() is not None:
-                del self.running[slot]
-                if not self.stopping and any(not array.has_ended and not array.is_taken for array in self.arrays):
-                    self._start(slot)
+            if process.poll() is None:
+                continue
+            del self.running[slot]
+            gained = process.returncode == 0 or self._gained() != self._at_start[slot]
+            self._in_vain = 0 if gained else self._in_vain + 1
+            if self.stopping or self._in_vain >= MAX_IN_VAIN:
+                continue
+            if any(not array.has_ended and not array.is_taken for array in self.arrays):
+                self._start(slot)
         return not self.running
 
     def stop(self) -> None:
@@ -60,16 +72,33 @@ class LocalProcesses:
     def if_left_alone(self) -> None:
         """Return None: they end with this process."""
 
+    def trouble(self) -> str | None:
+        """Return the last line that a process printed before it ended in vain."""
+        if self._in_vain < MAX_IN_VAIN:
+            return None
+        lines = [line for file in self._folder.glob("worker-*.txt") for line in file.read_text().splitlines() if line]
+        return lines[-1] if lines else "they were killed"
+
+    @property
+    def _folder(self) -> Path:
+        return self.arrays[0].file.parent
+
+    def _gained(self) -> str:
+        """Describe what is left; another text says that something was gained."""
+        return "".join(array.file.name + array.file.read_text() for array in stored_arrays(self.arrays[0].sweep))
+
     def _start(self, slot: int) -> None:
-        own = {"CUDA_VISIBLE_DEVICES": str(slot % self.num_gpus)} if self.num_gpus and self.processes > 1 else {}
+        own = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus and self.processes > 1 else {}
         threads = max(1, torch.get_num_threads() // self.processes)
-        self.running[slot] = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "losslens.sweep.worker", "--parent", str(os.getpid())),
-                *(str(array.file) for array in self.arrays),
-            ],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), **own},
-            stdout=subprocess.DEVNULL,  # it writes to the sweep's log, too
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the process of the command, which tells them
-        )
+        self._at_start[slot] = self._gained()
+        with (self._folder / f"worker-{slot}.txt").open("w") as output:
+            self.running[slot] = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "losslens.sweep.worker", str(self.arrays[0].sweep)),
+                    *("--parent", str(os.getpid())),
+                ],
+                env={**os.environ, "OMP_NUM_THREADS": str(threads), **own},
+                stdout=subprocess.DEVNULL,  # it writes to the sweep's log, too
+                stderr=output,
+                start_new_session=True,  # a Ctrl-C is for the process of the command, which tells them
+            )

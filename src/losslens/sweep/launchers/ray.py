@@ -2,12 +2,16 @@
 
 import importlib.util
 import logging
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from losslens.sweep.arrays import StoredArray
 from losslens.wording import counted
+
+PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
 
 
 class RayTasks:
@@ -41,7 +45,9 @@ class RayTasks:
         import ray
 
         if not ray.is_initialized():
+            handler = signal.getsignal(signal.SIGTERM)
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process at once
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         if self.gpus == "auto":
             self.gpus = 1.0 if resources.get("GPU") else 0.0
@@ -55,9 +61,15 @@ class RayTasks:
         """Hand the tasks over."""
         import ray
 
-        remote: Any = ray.remote(num_cpus=self.cpus, num_gpus=float(self.gpus), max_retries=self.retries)
+        passed = {name: os.environ[name] for name in ("PYTHONPATH", "LOSSLENS_CACHE") if name in os.environ}
+        remote: Any = ray.remote(
+            num_cpus=self.cpus,
+            num_gpus=float(self.gpus),
+            max_retries=self.retries,
+            runtime_env={"env_vars": passed} if passed else {},
+        )
         task = remote(train_in_task)
-        self.tasks = [task.remote(str(array.file.resolve())) for array in arrays]
+        self.tasks = [task.remote(str(array.file.resolve()), os.getcwd()) for array in arrays]
         return f"{counted(len(arrays), 'array')} as tasks of Ray at {ray.get_runtime_context().gcs_address}"
 
     def have_ended(self) -> bool:
@@ -76,9 +88,26 @@ class RayTasks:
     def if_left_alone(self) -> None:
         """Return None: they end with this process."""
 
+    def trouble(self) -> str | None:
+        """Return what the first task that failed says."""
+        import ray
 
-def train_in_task(file: str) -> None:
-    """Train an array inside of a task."""
+        for task in self.tasks:
+            try:
+                ray.get(task, timeout=0)
+            except Exception as error:
+                return str(error).strip().splitlines()[-1]
+        return None
+
+
+def train_in_task(file: str, place: str) -> None:
+    """Train an array inside of a task, in the folder of the command."""
     from losslens.sweep.worker import work
 
-    work([StoredArray(Path(file))])
+    os.chdir(place)
+    array = StoredArray(Path(file))
+    stop = work([array], patience=PATIENCE)
+    if stop and stop.reason != "SIGINT":  # which is how the command ends it; else its node is to end: tried elsewhere
+        os._exit(stop.exit_code)
+    if not stop and not array.has_ended:
+        raise RuntimeError(f"another process has {file}")

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from losslens.sweep.arrays import StoredArray
 from losslens.wording import counted
 
 REQUEUED_AFTER = ("SIGUSR1", "SIGUSR2")  # Slurm's notice of a limit of time or a preemption
+ASK_EVERY = 5.0  # seconds
+PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
 JOBS = "jobs"  # folder of scripts and output, beside the arrays
 
 
@@ -34,6 +37,7 @@ class SlurmJobs:
         self.options = dict(options)
         self.max_jobs = max_jobs
         self.job = ""
+        self._asked_at = 0.0
 
     def num_slots(self) -> int:
         """Return how many jobs run at once."""
@@ -66,6 +70,9 @@ class SlurmJobs:
 
     def have_ended(self) -> bool:
         """Whether the queue has none of them any more."""
+        if time.monotonic() - self._asked_at < ASK_EVERY:
+            return False
+        self._asked_at = time.monotonic()
         asked = subprocess.run(
             ["squeue", "--noheader", "--format=%i", f"--jobs={self.job}"], capture_output=True, text=True
         )
@@ -81,12 +88,17 @@ class SlurmJobs:
         """Say how to follow and how to end them."""
         return f"the jobs {self.job} go on in Slurm; end them with: scancel {self.job}"
 
+    def trouble(self) -> None:
+        """Return None: what the jobs printed stands in their files."""
+
 
 def train_in_job(file: str) -> None:
     """Train an array inside of a job; queue the job again if Slurm wants its place."""
     from losslens.sweep.worker import work
 
-    stop = work([StoredArray(Path(file))])
+    stop = work([StoredArray(Path(file))], patience=PATIENCE)
+    if not stop and not StoredArray(Path(file)).has_ended:
+        raise RuntimeError(f"another process has {file}")
     if stop and stop.reason in REQUEUED_AFTER:
         name = os.environ["SLURM_JOB_ID"]
         if "SLURM_ARRAY_JOB_ID" in os.environ:
