@@ -17,7 +17,7 @@ sweep: .venv/.installed ## train the five variants: l1, luma, red, green, blue
 	$(BIN)/python train.py -m loss=l1,luma,red,green,blue
 
 test: .venv/.installed ## run the tests, in as many processes as there are cores
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: .venv/.installed ## check style and types
 	$(BIN)/ruff check .

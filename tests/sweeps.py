@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 from conftest import ROOT
 
@@ -69,12 +70,15 @@ class Sweep:
     def states(self) -> list[str]:
         return [self.status(name)["status"] for name in VARIANTS]
 
-    def heartbeats(self) -> list[dict]:
-        beats = []
-        for file in self.folder.glob("arrays/*.heartbeat"):
-            with suppress(FileNotFoundError):
-                beats.append(json.loads(file.read_text()))
-        return beats
+    def processes(self, word: str) -> list[int]:
+        """Numbers of the Python processes of this sweep that have a word among their arguments, the oldest first."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                command = process.cmdline()
+                if word in command and "torch.distributed.run" not in command and process.cwd() == str(self.place):
+                    found.append((process.create_time(), process.pid))
+        return [number for _, number in sorted(found)]
 
     def results(self, name: str) -> dict:
         """All that a variant learned and measured, without times."""

@@ -27,8 +27,7 @@ def sweep(tmp_path):
 
 
 def workers(sweep):
-    """Process numbers of those that train."""
-    return {beat["process"] for beat in sweep.heartbeats()}
+    return sweep.processes("losslens.sweep.worker")
 
 
 def assert_as_unhurt(sweep, unhurt):
@@ -61,8 +60,8 @@ def test_the_same_bits_and_one_report(sweep, unhurt):
 
 def test_a_killed_worker_is_started_anew(sweep, unhurt):
     process = sweep.start(sweep.command(*LOCAL))
-    sweep.wait_for(lambda: sweep.saved_step() >= 40 and workers(sweep), process)
-    os.kill(workers(sweep).pop(), signal.SIGKILL)
+    sweep.wait_for(lambda: sweep.saved_step() >= 40, process)
+    os.kill(workers(sweep)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert_as_unhurt(sweep, unhurt)

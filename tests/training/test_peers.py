@@ -5,7 +5,6 @@ import os
 import signal
 import time
 
-import psutil
 import pytest
 from sweeps import TINY, VARIANTS, Sweep
 
@@ -54,13 +53,7 @@ def test_stopped_together_they_go_on_together(trained, sweep):
 
 
 def peers(sweep):
-    """The processes that train together, the first one first."""
-    numbers = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if "--peer" in command and "torch.distributed.run" not in command and str(sweep.folder) in " ".join(command):
-            numbers.append(process.pid)
-    return sorted(numbers)
+    return sweep.processes("--peer")
 
 
 def test_one_of_them_is_killed(trained, sweep):

@@ -1,13 +1,14 @@
 """Jobs of Slurm, one for each array, in a job array."""
 
+import contextlib
 import importlib.util
+import io
 import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class SlurmJobs:
                 additional_parameters=extra,
                 **self.options,
             )
-            jobs = executor.map_array(train_in_job, [str(array.file.resolve()) for array in arrays])
+            with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+                jobs = executor.map_array(train_in_job, [str(array.file.resolve()) for array in arrays])
         except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"Slurm takes no jobs: {' '.join(str(error).split())}") from error
         self.job = jobs[0].job_id.partition("_")[0]
@@ -105,6 +107,6 @@ def train_in_job(file: str) -> None:
             name = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         subprocess.run(["scontrol", "requeue", name], check=True)
     if stop:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(stop.exit_code)  # with no result, since there is none yet
