@@ -6,6 +6,7 @@ import re
 import pytest
 from conftest import quiet_page
 
+from losslens.report import page as page_module
 from losslens.report.make import make_report
 
 EVIL = "<script>alert(1)</script>"
@@ -110,3 +111,20 @@ def test_a_sweep_that_has_not_begun(write_sweep):
     assert errors == []
     assert [path.name for path in shown] == ["report.html"]
     assert "No variant has pictures yet." in shown[0].read_text()
+
+
+def test_many_variants_have_pages(write_sweep, monkeypatch):
+    monkeypatch.setattr(page_module, "VARIANTS_ON_A_PAGE", 2)
+    sweep = write_sweep([{"name": f"seed={number}", "loss": "l1", "seed": number} for number in range(5)])
+    shown, errors = make_report(sweep, study=False)
+    assert errors == []
+    assert [path.name for path in shown] == ["sheet.png", "report.html"]
+    pages = [(sweep.folder / f"report{ending}.html").read_text() for ending in ("", "-2", "-3")]
+    assert not (sweep.folder / "report-4.html").exists()
+    for number, page in enumerate(pages):
+        assert re.findall(r"<h3>(.*?)</h3>", page) == [f"seed={each}" for each in range(5)[2 * number : 2 * number + 2]]
+        assert re.findall(r'<a href="(report.*?)"', page) == ["report.html", "report-2.html", "report-3.html"]
+        assert "5 of 5 variants done" in page
+    rows = [re.findall(r'<th scope="row" data-value="(seed=\d)">', page) for page in pages]
+    assert set(rows[0]) == {f"seed={number}" for number in range(5)}  # the tables of all
+    assert ['id="cross"' in page for page in pages] == [True, False, False]
