@@ -73,12 +73,13 @@ class Folders(RuleBasedStateMachine):
     def command(self, planned, fates, end, **options):
         """Returns how it ended: `well`, `failed`, `interrupted` or `killed`."""
         self.fates, self.end, self.trained = fates, end, []
-        options = {"report": False, "retry_failed": False, "fail_fast": False, **options}
+        options = {"report": False, "retry_failed": False, "fail_fast": False, "optimize": None, **options}
         try:
             with locked(self.folder):
                 stored = stored_variants(self.folder)
                 variants, _ = add_variants(stored, planned)
-                run_module._run(variants, self.folder, options, known={each.name for each in stored})
+                found = run_module._run(variants, self.folder, options, {each.name for each in stored}, None)
+            run_module._raise_failures(found, [], single=False)
         except Killed:
             return "killed"
         except SweepInterrupted:
