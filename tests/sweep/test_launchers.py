@@ -87,7 +87,7 @@ def test_asked_to_stop_it_stops_them(sweep, unhurt):
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < 20
     assert process.returncode == 130, errors
     assert errors.startswith("interrupted: SIGINT; go on with: python train.py resume=")
     assert sweep.states() == ["interrupted", "interrupted"]

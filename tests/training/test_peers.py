@@ -8,6 +8,7 @@ import time
 import pytest
 from sweeps import TINY, VARIANTS, Sweep
 
+pytestmark = pytest.mark.xdist_group("peers")  # each test has the processes of several
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2"]
 SIZE = [*DDP, *(each for each in TINY if each != "trainer=cpu")]
 TOLERANCE = 2e-3  # of metrics after 300 steps: sums in another order
@@ -43,7 +44,7 @@ def test_stopped_together_they_go_on_together(trained, sweep):
     sent = time.monotonic()
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < 30
     assert process.returncode == 143, errors
     assert "interrupted" in sweep.states()
     done = sweep.run(sweep.resumption())
