@@ -8,7 +8,7 @@ import pytest
 from sweeps import SIZE, VARIANTS, Sweep
 
 import losslens
-from losslens.status import _duration
+from losslens.wording import duration
 
 MINE = """
 import os, torch
@@ -161,7 +161,7 @@ def test_status_of_a_sweep_that_is_done(sweep):
     ("seconds", "text"), [(-1, "0 s"), (59, "59 s"), (90, "2 min"), (3600, "1.0 h"), (90000, "25.0 h")]
 )
 def test_durations(seconds, text):
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_tensorboard_has_each_step_once(sweep):
