@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from filelock import FileLock
 from one_node_slurm import is_possible, one_node_slurm, wait_for_idle
 from sweeps import LOSSES, TINY, VARIANTS, Sweep
 
@@ -15,7 +16,6 @@ pytestmark = [
     pytest.mark.skipif(
         not is_possible(), reason="needs root, slurmctld, slurmd and munged: apt install slurm-wlm munge"
     ),
-    pytest.mark.xdist_group("slurm"),
 ]
 SLURM = [
     *("hydra/launcher=slurm", "hydra.launcher.partition=debug", "hydra.launcher.max_jobs=2"),
@@ -26,7 +26,9 @@ SLURM = [
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    with one_node_slurm(tmp_path_factory.mktemp("slurm")) as node:
+    # One at a time on a machine, whichever process of the tests comes first.
+    only = FileLock(tmp_path_factory.getbasetemp().parent / "slurm.lock")
+    with only, one_node_slurm(tmp_path_factory.mktemp("slurm")) as node:
         yield node
 
 

@@ -158,7 +158,7 @@ def test_status_of_a_sweep_that_is_done(sweep):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(-1, "0 s"), (59, "59 s"), (90, "2 min"), (3600, "1.0 h"), (90000, "25.0 h")]
+    ("seconds", "text"), [(-1, "0 s"), (59, "59 s"), (90, "2 min"), (3600, "1.0 h"), (90000, "1.0 days")]
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
