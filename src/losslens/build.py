@@ -1,6 +1,7 @@
 """Configurations: the one place where they become objects."""
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -36,6 +37,27 @@ def build_loss(config: Mapping[str, Any]) -> Any:
     if config["_target_"] != "losslens.losses.Loss":
         config = {key: value for key, value in config.items() if key not in composed}
     return build(config)
+
+
+def require(choice: str, packages: Sequence[str], extra: str) -> None:
+    """Check that what a choice needs is installed.
+
+    Args:
+        choice: as it is typed.
+        packages: that it needs.
+        extra: of this project, which brings them.
+
+    Raises:
+        ValueError: if one is missing, with the command that installs it.
+    """
+    missing = [name for name in packages if not is_there(name)]
+    if missing:
+        raise ValueError(f"{choice} needs {', '.join(missing)}: pip install 'losslens[{extra}]'")
+
+
+def is_there(package: str) -> bool:
+    """Whether a package is installed."""
+    return importlib.util.find_spec(package) is not None
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

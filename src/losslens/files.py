@@ -55,6 +55,11 @@ def unique(names: Sequence[str]) -> list[str]:
     return result
 
 
+def numbered(name: str, number: int) -> str:
+    """Name one of several files: from the second on, with its number."""
+    return f"{name}-{number}" if number > 1 else name
+
+
 def is_disk_error(error: BaseException) -> TypeGuard[OSError]:
     """Whether an error says that nothing can be written any more: no room, a quota, a file system gone read-only."""
     return isinstance(error, OSError) and error.errno in DISK_ERRORS

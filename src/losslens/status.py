@@ -3,6 +3,7 @@
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,7 +13,9 @@ from losslens.sweep.errors import one_line_errors
 from losslens.sweep.start import fast_imports
 from losslens.wording import counted, duration
 
-RESUME = "python train.py resume="
+if TYPE_CHECKING:
+    from losslens.report.results import SweepResult
+    from losslens.sweep.follow import Progress
 
 
 def main() -> None:
@@ -32,13 +35,11 @@ def show(folder: Path, console: Console) -> None:
     """
     with fast_imports():
         from losslens.report.results import load_sweep
-        from losslens.sweep.arrays import stored_arrays
-        from losslens.sweep.follow import read_progress, share_done
+        from losslens.sweep.follow import read_progress
         from losslens.sweep.stored import is_locked
     sweep = load_sweep(folder)
     alive = is_locked(folder)
     progress = read_progress(folder)
-    states = {variant.name: variant.status["status"] for variant in sweep.variants.values()}
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("variant", overflow="fold")
     for heading in ("state", "step", "loss", "reason"):
@@ -55,23 +56,35 @@ def show(folder: Path, console: Console) -> None:
         cells = (state, steps, "" if loss is None else f"{loss:.4f}", status["reason"] or "")
         table.add_row(*(cell.replace("[", r"\[") for cell in (variant.name, *cells)))
     console.print(table)
-    if not alive and stored_arrays(folder):
-        line = f"{counted(len(stored_arrays(folder)), 'array')} to train, and no process is at work"
-    elif not alive:
-        done = len(sweep.done) == len(sweep.variants)
-        line = "all variants are done" if done else f"no process is at work on it; go on with: {RESUME}{folder}"
-    elif not progress.beats:
-        line = "a process is at work, and has not taken its first steps"
-    else:
-        seconds = progress.seconds_left([name for name, state in states.items() if state not in ("done", "failed")])
-        left = "" if seconds is None else f", {duration(seconds)} left"
-        ages = [duration(time.time() - beat["time"]) for beat in progress.beats]
-        places = [
-            f"process {beat['process']} on {beat['host']}, heard of {age} ago"
-            for beat, age in zip(progress.beats, ages, strict=True)
-        ]
-        line = f"at work: {share_done(states, progress):.0%} done{left}; {'; '.join(places)}"
+    line = _at_work(sweep, progress) if alive else _not_at_work(sweep)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _not_at_work(sweep: "SweepResult") -> str:
+    from losslens.sweep.arrays import stored_arrays
+
+    if arrays := stored_arrays(sweep.folder):
+        return f"{counted(len(arrays), 'array')} to train, and no process is at work"
+    if len(sweep.done) == len(sweep.variants):
+        return "all variants are done"
+    return f"no process is at work on it; go on with: python train.py resume={sweep.folder}"
+
+
+def _at_work(sweep: "SweepResult", progress: "Progress") -> str:
+    """Say how far all is, how long it will take, and since when each process was not heard of."""
+    from losslens.sweep.folders import ENDED
+    from losslens.sweep.follow import share_done
+
+    if not progress.beats:
+        return "a process is at work, and has not taken its first steps"
+    states = {variant.name: variant.status["status"] for variant in sweep.variants.values()}
+    seconds = progress.seconds_left([name for name, state in states.items() if state not in ENDED])
+    left = "" if seconds is None else f", {duration(seconds)} left"
+    places = [
+        f"process {beat['process']} on {beat['host']}, heard of {duration(time.time() - beat['time'])} ago"
+        for beat in progress.beats
+    ]
+    return f"at work: {share_done(states, progress):.0%} done{left}; {'; '.join(places)}"
 
 
 if __name__ == "__main__":

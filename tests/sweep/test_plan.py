@@ -47,7 +47,7 @@ def test_arrays_are_as_large_as_memory_allows(monkeypatch):
     small, large = Need(10, 10), Need(30, 30)
     needs = dict(zip("012345", [small, small, large, small, small, small], strict=True))
     monkeypatch.setattr(plan, "make_trainer", lambda *_: pytest.importorskip("lightning").Trainer(accelerator="cpu"))
-    monkeypatch.setattr(plan, "_need", lambda variant, *_: needs[variant.name])
+    monkeypatch.setattr(plan, "measure_kinds", lambda variants, *_: [needs[each.name] for each in variants])
     monkeypatch.setattr(plan, "free_memory", lambda device: 90)  # of which 72 are used
     arrays = split_by_memory(variants(*[{}] * 6), images, num_workers=1)
     assert [[variant.name for variant in array] for array in arrays] == [["0", "1"], ["2", "3"], ["4", "5"]]

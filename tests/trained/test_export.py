@@ -11,6 +11,7 @@ from conftest import ROOT, the_only
 from torch import nn
 
 import losslens
+from losslens import build as build_module
 from losslens.trained import export as export_module
 from losslens.trained.export import export_variant
 
@@ -96,7 +97,7 @@ def test_unknown_formats(export, tmp_path):
 
 
 def test_a_missing_package_is_named(trained_sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "_is_there", lambda package: package != "onnxscript")
+    monkeypatch.setattr(build_module, "is_there", lambda package: package != "onnxscript")
     with pytest.raises(ValueError, match=r"format=onnx needs onnxscript: pip install 'losslens\[export\]'"):
         export_variant(trained_sweep / NAME, "onnx", tmp_path)
 

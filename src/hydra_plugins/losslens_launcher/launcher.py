@@ -40,8 +40,8 @@ class ArrayLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = index
             task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-            jobs.append((task, list(config.hydra.overrides.task), config.hydra.runtime.choices))
-            returns.append(JobReturn(overrides=jobs[-1][1], cfg=task, hydra_cfg=config))
+            jobs.append((task, list(config.hydra.overrides.task), dict(config.hydra.runtime.choices)))
+            returns.append(JobReturn(overrides=jobs[-1][1], cfg=task))  # Hydra's own part is large: dropped
         results = start_sweep(jobs, Path(self.config.hydra.sweep.dir), self.make_workers())
         if jobs[0][0].plan:
             return []

@@ -65,6 +65,18 @@ class HeldImages(L.LightningDataModule):
         return val[[(index + 1) * len(val) // count - 1 for index in range(count)]].float() / 255
 
 
+def steps_per_epoch(count: int, batch_size: int, limit: int | float | None) -> int:
+    """Return the optimizer steps of an epoch.
+
+    Args:
+        count: of training images.
+        batch_size: images per step; an incomplete batch is left out.
+        limit: `limit_train_batches` of Lightning: steps as a number or as a share; None: all.
+    """
+    steps = count // batch_size
+    return steps if limit is None else min(limit, steps) if isinstance(limit, int) else int(limit * steps)
+
+
 def _stored(images: Tensor | StoredImages) -> StoredImages:
     return images if isinstance(images, StoredImages) else StoredImages(images.numpy())
 
@@ -193,10 +205,7 @@ class ArrayDataModule(HeldImages):
         self.chunk = chunk
         self.part = part
         self.passed = 0  # steps that were taken already of the epoch that training begins with
-        all_steps = len(images.train) // batch_size
-        self.num_steps = (
-            all_steps if limit is None else min(limit, all_steps) if isinstance(limit, int) else int(limit * all_steps)
-        )
+        self.num_steps = steps_per_epoch(len(images.train), batch_size, limit)
 
     def train_dataloader(self) -> Chunks:
         """Return the steps of an epoch, drawn anew at every pass."""

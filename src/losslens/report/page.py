@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from losslens.build import flat_settings
-from losslens.files import write, write_text
+from losslens.files import numbered, write, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
 from losslens.page.render import NOTHING, picture, render
@@ -70,45 +70,46 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
         notes = [*notes, f"what was found of trained variants cannot be shown: {type(error).__name__}: {error}"]
     for name, drawn in pictures.items():
         write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG"))  # type: ignore[misc]
-    names = list(sweep.variants)
-    starts = range(0, max(len(names), 1), VARIANTS_ON_A_PAGE)
-    paths = [folder / f"report{f'-{number}' if number > 1 else ''}.html" for number in range(1, len(starts) + 1)]
-    others = [
-        {"href": path.name, "first": start + 1, "last": min(start + VARIANTS_ON_A_PAGE, len(names))}
-        for path, start in zip(paths, starts, strict=True)
-    ]
-    for path, start in zip(paths, starts, strict=True):
-        part = {name: sweep.variants[name] for name in names[start : start + VARIANTS_ON_A_PAGE]}
-        contents = _contents(replace(sweep, variants=part), studies)
-        if start == 0:
-            whole = {"cross": _cross(sweep), "table": _table(list(sweep.variants.values()))}
-            contents |= {**whole, "study": shown, "notes": notes}
-        pages_of = {"here": path.name, "pages": others, "total": len(names), "done": len(sweep.done)}
-        write_text(path, render("losslens.report", "report.html.jinja", contents | pages_of))
+    variants = list(sweep.variants.values())
+    starts = range(0, max(len(variants), 1), VARIANTS_ON_A_PAGE)
+    parts = [variants[start : start + VARIANTS_ON_A_PAGE] for start in starts]
+    paths = [folder / f"{numbered('report', number)}.html" for number in range(1, len(parts) + 1)]
+    answers = measure_responses([variant for variant in variants if variant.picture_steps])
+    of_all = {
+        "title": sweep.folder.resolve().name,
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "total": len(variants),
+        "done": len(sweep.done),
+        "pages": [
+            {"href": path.name, "first": start + 1, "last": start + len(part)}
+            for path, start, part in zip(paths, starts, parts, strict=True)
+        ],
+    }
+    first = {"cross": _cross(sweep), "table": _table(variants), "study": shown, "notes": notes}
+    for path, part in zip(paths, parts, strict=True):
+        further: dict[str, Any] = {"cross": None, "table": _table(part), "study": None, "notes": []}
+        here = replace(sweep, variants={variant.name: variant for variant in part})
+        contents = _contents(here, studies, answers) | (first if path == paths[0] else further)
+        write_text(path, render("losslens.report", "report.html.jinja", of_all | contents | {"here": path.name}))
     return paths[0]
 
 
-def _contents(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, Any]:
-    """Gather what a page shows of its variants."""
+def _contents(
+    sweep: SweepResult, studies: Mapping[str, Study], answers: Mapping[str, dict[str, Response]]
+) -> dict[str, Any]:
+    """Gather what a page shows of its variants alone."""
     variants = list(sweep.variants.values())
     surroundings = [variant.environment for variant in variants if variant.environment]
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
     pictured = [variant for variant in variants if variant.picture_steps]
-    answers = measure_responses(pictured)
     furthest = max((value for study in studies.values() for value in study.codes.sensitivity.values()), default=1.0)
     with_curves = [variant for variant in variants if variant.curves]
     return {
-        "title": sweep.folder.resolve().name,
-        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "variants": variants,
         "sheets": [
             picture(page, f"Sheet: originals above the reconstructions of {', '.join(names)}")
             for page, names in (pages(sweep) if pictured else [])
         ],
-        "cross": None,  # of the whole sweep, on the first page
-        "study": None,
-        "notes": [],
-        "table": _table(variants),
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from losslens.files import write
+from losslens.files import numbered, write
 from losslens.report.results import SweepResult, VariantResult
 from losslens.report.seen import picture_of_view
 from losslens.training.grid import grid, to_pil
@@ -124,7 +124,7 @@ def write_sheets(sweep: SweepResult, folder: Path, *, details: bool = False) -> 
     """
     paths = []
     for number, (page, _) in enumerate(pages(sweep, details=details), start=1):
-        path = folder / f"{'details' if details else 'sheet'}{f'-{number}' if number > 1 else ''}.png"
+        path = folder / f"{numbered('details' if details else 'sheet', number)}.png"
         write(path, lambda aside, page=page: page.save(aside, format="PNG"))  # type: ignore[misc]
         small = path.with_suffix(".webp")
         write(small, lambda aside, page=page: page.save(aside, format="WEBP", quality=WEBP_QUALITY))  # type: ignore[misc]
@@ -139,7 +139,7 @@ def write_progress(sweep: SweepResult, folder: Path) -> None:
         width = max(frame.width for frame in shown)  # the captions' widths differ
         shown = [_widen(frame, width) for frame in shown]
         durations = [FRAME_MILLISECONDS] * (len(shown) - 1) + [LAST_FRAME_MILLISECONDS]
-        path = folder / f"progress{f'-{number}' if number > 1 else ''}.webp"
+        path = folder / f"{numbered('progress', number)}.webp"
         write(
             path,
             lambda aside, shown=shown, durations=durations: shown[0].save(  # type: ignore[misc]

@@ -7,6 +7,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image
 
+from losslens.files import numbered
 from losslens.lens.chance import Chance, Spread, chance
 from losslens.lens.changes import ISOLUMINANT
 from losslens.lens.last_layer import CHANNELS
@@ -32,7 +33,7 @@ def study_contents(sweep: SweepResult, studies: Mapping[str, Study]) -> tuple[di
 
     def keep(name: str, drawn: Image.Image, alt: str) -> Any:
         number = sum(each.partition("-")[0] == name for each in pictures) + 1
-        pictures[f"{name}-{number}" if number > 1 else name] = drawn
+        pictures[numbered(name, number)] = drawn
         return picture(drawn, alt)
 
     sets = [

@@ -65,12 +65,12 @@ class StoredArray:
     @property
     def is_taken(self) -> bool:
         """Whether a process is at work on it, as far as that can be seen."""
-        return _is_held(self.file.with_suffix(LOCK_ENDING)) or self.is_taken_by_peers
+        return is_held(self.file.with_suffix(LOCK_ENDING)) or self.is_taken_by_peers
 
     @property
     def is_taken_by_peers(self) -> bool:
         """Whether several processes that train a variant together are at work on it."""
-        return _is_held(self.file.with_suffix(PEERS_ENDING))
+        return is_held(self.file.with_suffix(PEERS_ENDING))
 
     @contextmanager
     def taken(self, patience: float = 0.0, ending: str = LOCK_ENDING) -> Iterator[bool]:
@@ -92,7 +92,8 @@ class StoredArray:
             lock.release()
 
 
-def _is_held(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock, as far as that can be seen."""
     if not lock.exists():
         return False
     try:
@@ -102,6 +103,12 @@ def _is_held(lock: Path) -> bool:
         return True
     except OSError:  # somebody else's folder
         return False
+
+
+def report_marker(folder: Path) -> tuple[Path, FileLock]:
+    """Return the file that says that the report of a command is made, and the lock of who makes it."""
+    marker = arrays_folder(folder) / REPORTED
+    return marker, FileLock(f"{marker}{LOCK_ENDING}")
 
 
 def arrays_folder(folder: Path) -> Path:
@@ -160,6 +167,7 @@ def withdraw_arrays(folder: Path) -> None:
             if not mine or array.is_taken_by_peers:
                 raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")
             array.end()
-    with FileLock(place / f"{REPORTED}{LOCK_ENDING}"):
-        for name in (REPORTED, STOPPED, SETTINGS):
-            (place / name).unlink(missing_ok=True)
+    marker, lock = report_marker(folder)
+    with lock:
+        for file in (marker, place / STOPPED, place / SETTINGS):
+            file.unlink(missing_ok=True)

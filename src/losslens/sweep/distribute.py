@@ -68,7 +68,8 @@ def distribute(
         stop: asked for to stop.
     """
     # What is imported beside the script of the command is found in the processes, too.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
+    paths = [sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     log = LogFollower(folder / LOG)
     told_to_stop = False
     with stop.awaited():

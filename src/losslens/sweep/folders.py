@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from losslens.files import write_json
 from losslens.sweep.names import folder_name, job_values, safe_name
 
+ENDED = ("done", "failed")  # statuses of variants that do not go on by themselves
 LOG = "log.txt"  # of a sweep, and of each variant
 PACKAGES = (
     "losslens",

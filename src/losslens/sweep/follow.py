@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from losslens.sweep.arrays import stored_arrays
+from losslens.sweep.folders import ENDED
 from losslens.sweep.heartbeat import HEARTBEAT
 
 TIME_LENGTH = len("2026-01-01 00:00:00 ")  # before each line of a log
@@ -49,7 +50,7 @@ def share_done(states: Mapping[str, str], progress: Progress) -> float:
         states: of the variants, by name.
         progress: of those at work.
     """
-    left = sum(progress.left_of(name) for name, state in states.items() if state not in ("done", "failed"))
+    left = sum(progress.left_of(name) for name, state in states.items() if state not in ENDED)
     return 1 - left / max(len(states), 1)
 
 

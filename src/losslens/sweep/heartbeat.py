@@ -50,7 +50,6 @@ class Heartbeat:
                     "time": now,
                     "process": os.getpid(),
                     "host": socket.gethostname(),
-                    "share": share,
                     "rate": gained / (now - self.begun) if now > self.begun else None,  # variants a second
                     "variants": dict(progress()),
                 },

@@ -3,19 +3,21 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
+from losslens.data.datamodule import steps_per_epoch
 from losslens.data.source import Images
 from losslens.memory import free_memory
-from losslens.sweep.plan import count_workers, most_variants
+from losslens.sweep.plan import count_workers, measure_kinds, most_variants
 from losslens.training.fit import Variant
 from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
 from losslens.training.trainer import make_trainer
+from losslens.training.variant_trainer import total_steps
 
 
 @dataclass(frozen=True)
@@ -113,38 +115,20 @@ def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
     Raises:
         ValueError: if training has no end.
     """
-    trainer = _trainer(variants[0])
-    device = trainer.strategy.root_device
-    data = variants[0].config["data"]
-    steps, validations = _steps(variants[0].config["trainer"], trainer, len(images.train) // data["batch_size"])
-    batch = images.train[: data["batch_size"]].float() / 255
-    known: dict[str, Cost] = {}
-    costs = []
-    for variant in variants:
-        parts = {part: variant.config[part] for part in ("loss", "optimizer")}
-        key = repr([variant.config["model"], *parts.values()])
-        if key not in known:
-            try:
-                module = LitAutoencoder(variant.config["model"], **parts)
-                step, forward = time_step(module, batch, device, variant.threads, trainer.precision_plugin)
-                need = measure_step(module, batch, device)
-            except Exception:  # what cannot be made fails later, by itself
-                step, forward, need = 0.0, 0.0, Need(0, 0)
-            known[key] = Cost(need, steps * step + validations * forward * len(images.val) / len(batch))
-        costs.append(known[key])
-    return costs
-
-
-def _steps(config: Any, trainer: L.Trainer, in_epoch: int) -> tuple[float, float]:
-    """Count steps and validations as a Trainer's settings say."""
-    limit = config.get("limit_train_batches")
-    if limit is not None:
-        in_epoch = min(limit, in_epoch) if isinstance(limit, int) else int(limit * in_epoch)
-    epochs = float("inf") if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
-    steps = min(in_epoch * epochs, float("inf") if trainer.max_steps == -1 else float(trainer.max_steps))
+    trainer, config = _trainer(variants[0]), variants[0].config["trainer"]
+    device, batch_size = trainer.strategy.root_device, variants[0].config["data"]["batch_size"]
+    in_epoch = steps_per_epoch(len(images.train), batch_size, config.get("limit_train_batches"))
+    steps = total_steps(trainer, in_epoch)
     if steps == float("inf"):
         raise ValueError("training has no end: give trainer.max_epochs or trainer.max_steps")
-    return steps, steps / max(in_epoch, 1) / (config.get("check_val_every_n_epoch") or 1)
+    validations = steps / max(in_epoch, 1) / (config.get("check_val_every_n_epoch") or 1)
+
+    def measure(module: LitAutoencoder, batch: Tensor) -> Cost:
+        step, forward = time_step(module, batch, device, variants[0].threads, trainer.precision_plugin)
+        seconds = steps * step + validations * forward * len(images.val) / len(batch)
+        return Cost(measure_step(module, batch, device), seconds)
+
+    return measure_kinds(variants, images, measure, Cost(Need(0, 0), 0.0))
 
 
 def _trainer(variant: Variant) -> L.Trainer:

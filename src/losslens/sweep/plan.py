@@ -1,12 +1,13 @@
 """From the jobs of a sweep to variants, and from variants to the arrays that train one after another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from losslens.data.source import Images
 from losslens.files import unique
@@ -20,6 +21,7 @@ from losslens.training.module import LitAutoencoder
 from losslens.training.peers import num_peers
 from losslens.training.trainer import make_trainer
 
+Measured = TypeVar("Measured")
 SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
 
 
@@ -106,8 +108,7 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
     if len(variants) == 1:
         return [list(variants)]
     device = make_trainer(variants[0].config["trainer"], variants[0].folder, []).strategy.root_device
-    known: dict[str, Need] = {}
-    needs = [_need(variant, images, device, known) for variant in variants]
+    needs = measure_kinds(variants, images, lambda module, batch: measure_step(module, batch, device), Need(0, 0))
     arrays, first = [], 0
     while first < len(variants):
         count = variants_that_fit(needs[first:], free_memory(device), num_workers if device.type == "cpu" else None)
@@ -128,17 +129,35 @@ def most_variants(variants: Sequence[Variant]) -> int | None:
     return None if most == "auto" else as_count(most, "array.max_variants")
 
 
-def _need(variant: Variant, images: Images, device: torch.device, known: dict[str, Need]) -> Need:
-    """Measure a step of a variant, or remember that of one alike; what cannot be made fails later, by itself."""
-    parts = {part: variant.config[part] for part in ("loss", "optimizer")}
-    key = repr([variant.config["model"], *parts.values()])
-    if key not in known:
-        batch = images.train[: variant.config["data"]["batch_size"]].float() / 255
-        try:
-            known[key] = measure_step(LitAutoencoder(variant.config["model"], **parts), batch, device)
-        except Exception:
-            known[key] = Need(0, 0)
-    return known[key]
+def measure_kinds(
+    variants: Sequence[Variant],
+    images: Images,
+    measure: Callable[[LitAutoencoder, Tensor], Measured],
+    otherwise: Measured,
+) -> list[Measured]:
+    """Measure one variant of each kind, and take that for all alike.
+
+    Args:
+        variants: of one group.
+        images: of the group.
+        measure: given a module and a batch, float `(B, 3, H, W)`.
+        otherwise: for what cannot be made or measured, which fails later, by itself.
+
+    Returns:
+        For each variant.
+    """
+    batch = images.train[: variants[0].config["data"]["batch_size"]].float() / 255
+    known: dict[str, Measured] = {}
+    kinds = []
+    for variant in variants:
+        parts = {part: variant.config[part] for part in ("loss", "optimizer")}
+        kinds.append(kind := repr([variant.config["model"], *parts.values()]))
+        if kind not in known:
+            try:
+                known[kind] = measure(LitAutoencoder(variant.config["model"], **parts), batch)
+            except Exception:
+                known[kind] = otherwise
+    return [known[kind] for kind in kinds]
 
 
 def as_count(value: int | str, key: str) -> int:

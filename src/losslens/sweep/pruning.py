@@ -22,6 +22,11 @@ def open_storage(folder: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
 
 
+def trial_id(storage: BaseStorage, number: int) -> int:
+    """Return by what a storage knows the trial of a number."""
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(STUDY), number)
+
+
 class Pruning(L.Callback):
     """Tell a trial its metric at every validation, and let its variant leave the array when the pruner says so.
 
@@ -38,8 +43,7 @@ class Pruning(L.Callback):
         self.study = optuna.load_study(study_name=STUDY, storage=self.storage)
         self.settings: dict[str, Any] = self.study.user_attrs[SETTINGS]
         self.study.pruner = build(self.settings["pruner"])
-        study_id = self.storage.get_study_id_from_name(STUDY)
-        self.trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, self.trial)
+        self.trial_id = trial_id(self.storage, self.trial)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report, and ask the pruner; steps are those of the optimizer."""

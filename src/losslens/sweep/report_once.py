@@ -4,10 +4,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from losslens.report.results import load_sweep
-from losslens.sweep.arrays import REPORTED, arrays_folder
+from losslens.sweep.arrays import report_marker
 from losslens.sweep.errors import TRACEBACK_WANTED
 
 
@@ -18,10 +16,10 @@ def report_once(folder: Path, say: Callable[[str], None]) -> list[Path]:
         folder: of the sweep.
         say: takes lines for the user.
     """
-    marker = arrays_folder(folder) / REPORTED
+    marker, lock = report_marker(folder)
     if not marker.parent.exists():  # all was trained by one process
         return report(folder, say, study=True)
-    with FileLock(f"{marker}.lock"):
+    with lock:
         if marker.exists():
             return [path for line in marker.read_text().splitlines() if (path := folder / line).exists()]
         shown = report(folder, say, study=True)

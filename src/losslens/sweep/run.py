@@ -17,7 +17,7 @@ from losslens.report.table import print_results
 from losslens.sweep.arrays import withdraw_arrays
 from losslens.sweep.distribute import Workers
 from losslens.sweep.errors import SweepInterrupted, VariantsFailed
-from losslens.sweep.folders import cannot_write, environment, write_status
+from losslens.sweep.folders import ENDED, cannot_write, environment, write_status
 from losslens.sweep.heartbeat import HEARTBEAT
 from losslens.sweep.launchers.local import LocalProcesses
 from losslens.sweep.plan import distinct_losses, plan_variants
@@ -32,6 +32,7 @@ from losslens.training.fit import Variant
 from losslens.training.peers import num_peers
 from losslens.training.state import read_every, remove_states, state_folder
 from losslens.training.stop import Stop
+from losslens.wording import counted
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
@@ -129,10 +130,13 @@ def _run(
     console = _console()
     _prepare(variants, folder, known)
     states = {variant.name: status_of(variant) for variant in variants}
-    leave = ("done",) if settings["retry_failed"] else ("done", "failed")
+    for variant in variants:
+        if states[variant.name] == "done":
+            remove_states(variant.folder)  # that a process which was killed had no time to remove
+    leave = ("done",) if settings["retry_failed"] else ENDED
     wanted = [name for name, state in states.items() if state not in leave]
     stop = Stop()
-    count = f"{len(variants)} variant{'s' if len(variants) > 1 else ''}"
+    count = counted(len(variants), "variant")
     launcher = [each for each in sys.argv[1:] if each.startswith(("hydra/launcher=", "hydra.launcher."))]
     resume = " ".join([f"python train.py resume={folder}", *launcher])
     searching = settings["optimize"] is not None
@@ -172,7 +176,7 @@ def _run(
         print_results(console, list(found.variants.values()), commands)
     if sweep.interrupted:
         raise SweepInterrupted(stop.reason, resume, stop.exit_code)
-    left = [name for name in wanted if found.variants[name].status["status"] not in ("done", "failed")]
+    left = [name for name in wanted if found.variants[name].status["status"] not in ENDED]
     if left:  # by workers that were ended
         raise SweepInterrupted(f"{len(left)} variants are not done", resume, 1)
     return found
@@ -206,8 +210,6 @@ def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None
             for place in (variant.folder, state_folder(variant.folder)):
                 for left in place.glob(f".*{ASIDE}*"):  # by a process that was killed
                     left.unlink()
-            if status_of(variant) == "done":
-                remove_states(variant.folder)
             continue
         try:
             variant.folder.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from losslens.build import build
 from losslens.report.results import VariantResult
 from losslens.sweep.errors import SweepInterrupted, VariantsFailed
 from losslens.sweep.names import value_name
-from losslens.sweep.pruning import PRUNED, SETTINGS, STUDY, open_storage
+from losslens.sweep.pruning import PRUNED, SETTINGS, STUDY, open_storage, trial_id
 from losslens.sweep.run import resume_sweep
 from losslens.sweep.space import examples, read_space, suggest
 from losslens.sweep.stored import COMMAND_KEYS, locked
@@ -106,7 +106,6 @@ class Search:
         """Return the next batch, or what an interruption left of one."""
         before, size = self.study.get_trials(), self.sweeper.batch
         first = next((each.number for each in before if each.state == TrialState.RUNNING), len(before))
-        study_id = self.storage.get_study_id_from_name(STUDY)
         trials = []
         for number in range(first, min((first // size + 1) * size, self.sweeper.n_trials)):
             seed = int(np.random.SeedSequence([self.sweeper.seed, number]).generate_state(1)[0])
@@ -114,8 +113,7 @@ class Search:
             if number >= len(before):
                 trials.append(self.study.ask())
             elif before[number].state == TrialState.RUNNING:
-                trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-                trials.append(Trial(self.study, trial_id))
+                trials.append(Trial(self.study, trial_id(self.storage, number)))
             else:
                 continue
             suggest(trials[-1], self.space)

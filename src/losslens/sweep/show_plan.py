@@ -9,6 +9,7 @@ from rich.table import Table
 
 from losslens.build import build
 from losslens.sweep.distribute import Workers
+from losslens.sweep.folders import ENDED
 from losslens.sweep.pack import PackedArray, pack, variant_costs
 from losslens.sweep.plan import group_variants
 from losslens.training.fit import Variant
@@ -30,7 +31,7 @@ def show_plan(
         workers: who would train; None: this process.
         console: for the user.
     """
-    wanted = [variant for variant in variants if states[variant.name] not in ("done", "failed")]
+    wanted = [variant for variant in variants if states[variant.name] not in ENDED]
     num_slots = 1 if workers is None else workers.num_slots()
     groups = []
     for group in group_variants(wanted):

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from losslens.build import flat_settings
 from losslens.files import unique
 from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
-from losslens.sweep.arrays import taken_arrays
+from losslens.sweep.arrays import is_held, taken_arrays
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import safe_name
 from losslens.training.fit import Variant
@@ -52,17 +52,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work on a sweep's folder, as far as that can be seen."""
-    if taken_arrays(folder):
-        return True
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # somebody else's folder
-        return False
+    return bool(taken_arrays(folder)) or is_held(folder / LOCK)
 
 
 def stored_variants(folder: Path, names: Container[str] | None = None) -> list[Variant]:

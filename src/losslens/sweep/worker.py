@@ -18,7 +18,7 @@ from rich.console import Console
 from losslens.files import append_line
 from losslens.sweep.arrays import PEERS_ENDING, STOPPED, StoredArray, read_settings, stored_arrays
 from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import LOG, write_status
+from losslens.sweep.folders import ENDED, LOG, write_status
 from losslens.sweep.quiet import be_quiet, quiet_writers
 from losslens.sweep.report_once import report_once
 from losslens.sweep.signals import stopped_by_signals
@@ -29,10 +29,10 @@ from losslens.training.peers import PeerLost, Peers, join_peers, num_peers
 from losslens.training.state import saved_step, state_folder
 from losslens.training.stop import Stop
 
-PLAIN_WIDTH = 200
 MAX_ATTEMPTS = 3  # in vain
 LOOK_EVERY = 0.2  # seconds
 GRACE = 10.0  # seconds: who ends many processes may ask each more than once
+PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
 PATIENCE_WITH_PEERS = 120.0  # seconds, for those of a process that was killed to end
 
 
@@ -79,6 +79,19 @@ def work(arrays: Sequence[StoredArray], *, parent: int | None = None, patience: 
     return stop
 
 
+def train_one(file: str) -> Stop:
+    """Train the array of a file, in a job or a task of its own; waits for a process that is lost with its node.
+
+    Raises:
+        RuntimeError: if another process has it all the same.
+    """
+    array = StoredArray(Path(file))
+    stop = work([array], patience=PATIENCE)
+    if not stop and not array.has_ended:
+        raise RuntimeError(f"another process has {file}")
+    return stop
+
+
 def _train(array: StoredArray, stop: Stop, parent: int | None) -> None:
     """Train an array, as far as it goes; count the attempts in which nothing was gained."""
     contents, left = array.read(), _left(array)
@@ -87,12 +100,13 @@ def _train(array: StoredArray, stop: Stop, parent: int | None) -> None:
     if attempts >= MAX_ATTEMPTS:
         for variant in left:
             write_status(variant.folder, "failed", f"{MAX_ATTEMPTS} processes that trained it were killed")
-    if not left or attempts >= MAX_ATTEMPTS:
+        left = []
+    if not left:
         array.end()
         return
     array.write({**contents, "attempts": attempts + 1, "progress": progress})
-    if num_peers(left[0].config["trainer"]) > 1:
-        _start_peers(array, num_peers(left[0].config["trainer"]), stop, parent)
+    if (count := num_peers(left[0].config["trainer"])) > 1:
+        _start_peers(array, count, stop, parent)
     else:
         _train_here(array, left, array.sweep, stop, parent)
         if not stop:
@@ -105,7 +119,7 @@ def _train(array: StoredArray, stop: Stop, parent: int | None) -> None:
 
 def _left(array: StoredArray) -> list[Variant]:
     variants = stored_variants(array.sweep, set(array.read()["variants"]))
-    return [variant for variant in variants if status_of(variant) not in ("done", "failed")]
+    return [variant for variant in variants if status_of(variant) not in ENDED]
 
 
 def _train_here(
@@ -124,7 +138,7 @@ def _train_here(
     sweep = Sweep(
         variants,
         folder,
-        Console(width=PLAIN_WIDTH),
+        Console(),
         report,
         stop,
         losses=stored_losses(array.sweep),
@@ -142,17 +156,19 @@ def _train_here(
 
 def _look(stop: Stop, parent: int | None, stopped: Path) -> None:
     """Ask to stop if the process that started this one is gone, or another one has stopped all."""
-    if parent is not None and _is_gone(parent):
-        stop.request("the process that started it has ended", 1)
+    _look_for(parent, stop)
     if stopped.exists():
         stop.request("a variant failed, and fail_fast=true", 1)
 
 
-def _is_gone(process: int) -> bool:
-    try:
-        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+def _look_for(parent: int | None, stop: Stop) -> None:
+    """Ask to stop if the process that started this one is gone."""
+    if parent is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        if psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
+            return
+    stop.request("the process that started it has ended", 1)
 
 
 def _start_peers(array: StoredArray, count: int, stop: Stop, parent: int | None) -> None:
@@ -165,8 +181,7 @@ def _start_peers(array: StoredArray, count: int, stop: Stop, parent: int | None)
     with stop.awaited():
         process = subprocess.Popen(command, start_new_session=True)
         while process.poll() is None:
-            if parent is not None and _is_gone(parent):
-                stop.request("the process that started it has ended", 1)
+            _look_for(parent, stop)
             if stop and not told:
                 process.terminate()
                 told = True
@@ -197,7 +212,7 @@ def _work_with_peers(array: StoredArray, parent: int | None) -> None:
         own = sweep.failures.get(variant.name)
         if own and not is_first and status_of(variant) in ("pending", "running", "interrupted"):
             write_status(variant.folder, "failed", own)
-    if sweep.failures and not is_first and any(status_of(each) not in ("done", "failed") for each in variants):
+    if sweep.failures and not is_first and any(status_of(each) not in ENDED for each in variants):
         sys.exit(1)  # so that torchrun ends the others
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from losslens.build import require
 from losslens.files import write, write_text
 from losslens.report.results import VariantResult
 from losslens.trained.card import model_card
@@ -77,9 +78,7 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
     """
     if wanted not in ENDINGS:
         raise ValueError(f"format {wanted} is unknown: use {', '.join(ENDINGS)}")
-    missing = [name for name in NEEDS[wanted] if not _is_there(name)]
-    if missing:
-        raise ValueError(f"format={wanted} needs {', '.join(missing)}: pip install 'losslens[export]'")
+    require(f"format={wanted}", NEEDS[wanted], "export")
     name, found = find_variant(path)
     module = found.load()
     own = _own_size(found.result)
@@ -234,12 +233,6 @@ def _own_size(result: VariantResult | None) -> tuple[int, int]:
     """Height and width of the images that it was trained on, as far as they are known."""
     originals = None if result is None else result.originals
     return CHECKED[0][1:] if originals is None else (originals.shape[-2], originals.shape[-1])
-
-
-def _is_there(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 @contextmanager

@@ -123,6 +123,7 @@ def fit(
         Interrupted: if it was asked to stop; states are on disk.
     """
     states, stop = states or {}, Stop() if stop is None else stop
+    latest = next(iter(states.values()), None)  # as good as any: all are at the same place
     looked_at = peers.agreed if peers else stop
     start = time.perf_counter()
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
@@ -167,10 +168,10 @@ def fit(
             say=say,
             every=read_every(variants[0].config["checkpoint"]["every"]),
             stop=looked_at,
-            stage=next(iter(states.values())).stage if states else Stage.STEP,
+            stage=latest.stage if latest else Stage.STEP,
         )
-        if states:
-            go_on(trainer, data, next(iter(states.values())))
+        if latest:
+            go_on(trainer, data, latest)
         with stop.awaited():
             trainer.fit(array, datamodule=data)
             if any(member.failure is None and member.validated_step != member.step for member in members):

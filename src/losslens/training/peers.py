@@ -94,7 +94,7 @@ def is_lost(error: BaseException) -> bool:
 
 def on_gpus(trainer: Mapping[str, Any]) -> bool:
     """Whether a Trainer's settings lead to GPUs on this machine."""
-    return torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+    return trainer.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def join_peers(trainer: Mapping[str, Any], wish: Stop) -> Peers:

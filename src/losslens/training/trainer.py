@@ -43,8 +43,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     if config.pop("accumulate_grad_batches", None) not in (None, 1):
         raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
     if config.get("precision") == "auto":
-        on_gpu = config.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        config["precision"] = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
+        config["precision"] = "bf16-mixed" if on_gpus(config) and torch.cuda.is_bf16_supported(False) else "32-true"
     if str(config.get("precision")) in ("16", "16-mixed"):
         raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
     trainer: L.Trainer = build(

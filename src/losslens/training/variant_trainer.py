@@ -99,11 +99,7 @@ class VariantTrainer:
     @property
     def estimated_stepping_batches(self) -> int | float:
         """Steps of the whole training."""
-        epochs, steps = self._trainer.max_epochs, self._trainer.max_steps
-        limits = [] if steps == -1 else [steps]
-        if epochs is not None and epochs != -1:
-            limits.append(self.num_training_batches * max(epochs, 1))
-        return min(limits, default=float("inf"))
+        return total_steps(self._trainer, self.num_training_batches)
 
     def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip as the array's settings say."""
@@ -136,3 +132,12 @@ class VariantTrainer:
         encoded = io.BytesIO()  # torch tells of a full disk in words of its own
         torch.save(self.dump_checkpoint(weights_only=bool(weights_only)), encoded)
         Path(filepath).write_bytes(encoded.getbuffer())
+
+
+def total_steps(trainer: L.Trainer, steps_per_epoch: int) -> int | float:
+    """Return the optimizer steps of the whole training; infinity if it has no end."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    limits = [] if steps == -1 else [steps]
+    if epochs is not None and epochs != -1:
+        limits.append(steps_per_epoch * max(epochs, 1))
+    return min(limits, default=float("inf"))

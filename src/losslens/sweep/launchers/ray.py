@@ -1,17 +1,14 @@
 """Tasks of Ray, one for each array, on a cluster whose machines share a file system."""
 
-import importlib.util
 import logging
 import os
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from losslens.build import require
 from losslens.sweep.arrays import StoredArray
 from losslens.wording import counted
-
-PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
 
 
 class RayTasks:
@@ -28,8 +25,7 @@ class RayTasks:
     """
 
     def __init__(self, address: str | None, cpus: float, gpus: float | str, retries: int) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise ValueError("hydra/launcher=ray needs ray: pip install 'losslens[ray]'")
+        require("hydra/launcher=ray", ["ray"], "ray")
         self.address = address
         self.cpus = cpus
         self.gpus = gpus
@@ -102,12 +98,9 @@ class RayTasks:
 
 def train_in_task(file: str, place: str) -> None:
     """Train an array inside of a task, in the folder of the command."""
-    from losslens.sweep.worker import work
+    from losslens.sweep.worker import train_one
 
     os.chdir(place)
-    array = StoredArray(Path(file))
-    stop = work([array], patience=PATIENCE)
+    stop = train_one(file)
     if stop and stop.reason != "SIGINT":  # which is how the command ends it; else its node is to end: tried elsewhere
         os._exit(stop.exit_code)
-    if not stop and not array.has_ended:
-        raise RuntimeError(f"another process has {file}")

@@ -1,7 +1,6 @@
 """Jobs of Slurm, one for each array, in a job array."""
 
 import contextlib
-import importlib.util
 import io
 import logging
 import os
@@ -9,15 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from losslens.build import require
 from losslens.sweep.arrays import StoredArray
 from losslens.wording import counted
 
 REQUEUED_AFTER = ("SIGUSR1", "SIGUSR2")  # Slurm's notice of a limit of time or a preemption
 ASK_EVERY = 5.0  # seconds
-PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
 JOBS = "jobs"  # folder of scripts and output, beside the arrays
 
 
@@ -33,8 +31,7 @@ class SlurmJobs:
     """
 
     def __init__(self, options: Mapping[str, Any], max_jobs: int) -> None:
-        if importlib.util.find_spec("submitit") is None:
-            raise ValueError("hydra/launcher=slurm needs submitit: pip install 'losslens[slurm]'")
+        require("hydra/launcher=slurm", ["submitit"], "slurm")
         self.options = dict(options)
         self.max_jobs = max_jobs
         self.job = ""
@@ -96,11 +93,9 @@ class SlurmJobs:
 
 def train_in_job(file: str) -> None:
     """Train an array inside of a job; queue the job again if Slurm wants its place."""
-    from losslens.sweep.worker import work
+    from losslens.sweep.worker import train_one
 
-    stop = work([StoredArray(Path(file))], patience=PATIENCE)
-    if not stop and not StoredArray(Path(file)).has_ended:
-        raise RuntimeError(f"another process has {file}")
+    stop = train_one(file)
     if stop and stop.reason in REQUEUED_AFTER:
         name = os.environ["SLURM_JOB_ID"]
         if "SLURM_ARRAY_JOB_ID" in os.environ:
