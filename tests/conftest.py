@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -157,3 +158,47 @@ def quiet_page(browser, path: Path, width: int):
 def the_only(paths) -> Path:
     (path,) = paths
     return path
+
+
+def random_weights(name):
+    """Weights as a new network has them, of the layers that are used; torchvision's own file has the others, too."""
+    from losslens.losses.networks import NETWORKS
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with torch.device("meta"):
+            features = NETWORKS[name].make().features
+        features = features.to_empty(device="cpu")
+        for module in features.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                torch.nn.init.normal_(module.bias, std=0.1)
+    return {f"features.{key}": value for key, value in features.state_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def torch_home(tmp_path_factory):
+    """Where torch keeps what it downloaded: networks with random weights, under the names of the trained ones."""
+    from losslens.losses.networks import NETWORKS
+
+    home = tmp_path_factory.mktemp("torch")
+    checkpoints = home / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for name, known in NETWORKS.items():
+        torch.save(random_weights(name), checkpoints / known.weights.url.rpartition("/")[2])
+    return home
+
+
+@pytest.fixture
+def downloaded(torch_home, monkeypatch):
+    """Let torch find these networks as if it had downloaded them."""
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file of weights as one is published: its name ends on its checksum."""
+    path = tmp_path / "published.pth"
+    torch.save(random_weights("squeezenet"), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.rename(tmp_path / f"squeezenet-{digest[:8]}.pth")

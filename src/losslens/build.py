@@ -34,7 +34,7 @@ def build_loss(config: Mapping[str, Any]) -> Any:
     configuration and mean nothing to that class.
     """
     composed = {"view", "distance"}
-    if config["_target_"] != "losslens.losses.Loss":
+    if config["_target_"] != "losslens.losses.Loss" and composed <= set(config):
         config = {key: value for key, value in config.items() if key not in composed}
     return build(config)
 

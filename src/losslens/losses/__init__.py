@@ -2,6 +2,7 @@
 
 from losslens.losses.contract import check_loss
 from losslens.losses.loss import Loss
-from losslens.losses.views import LinearView, Luma
+from losslens.losses.mix import Mix
+from losslens.losses.views import Chroma, LinearView, Luma
 
-__all__ = ["LinearView", "Loss", "Luma", "check_loss"]
+__all__ = ["Chroma", "LinearView", "Loss", "Luma", "Mix", "check_loss"]

@@ -9,6 +9,16 @@ Direction = tuple[float, float, float]
 LUMA_601: Direction = (0.299, 0.587, 0.114)
 LUMA_709: Direction = (0.2126, 0.7152, 0.0722)
 
+# Linear light of sRGB to XYZ, rows X, Y and Z (IEC 61966-2-1), and the white point D65 of the observer of 2 degrees.
+SRGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+D65 = (0.95047, 1.0, 1.08883)
+LAB_BEND = 6 / 29  # where the cube root of CIELAB becomes a line
+
+# Linear light to the responses of long, middle and short cones, and what a missing one is taken to be from all three
+# (Vienot, Brettel and Mollon, 1999, equations 4, 5 and 6).
+RGB_TO_CONES = ((17.8824, 43.5161, 4.11935), (3.45565, 27.1554, 3.86714), (0.0299566, 0.184309, 1.46709))
+CONES_FROM_OTHERS = {"l": (0.0, 2.02344, -2.52581), "m": (0.494207, 0.0, 1.24827)}
+
 
 def color_difference(luma: Direction, channel: int) -> Direction:
     """Weights of `(channel - luma)` scaled to the range [-0.5, 0.5].

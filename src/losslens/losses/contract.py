@@ -12,9 +12,13 @@ def check_loss(loss: nn.Module, images: Tensor) -> None:
         images: originals, float `(N, 3, H, W)` in [0, 1]; their mirror images stand in for reconstructions.
 
     Raises:
-        ValueError: naming what is wrong, if the value is no scalar tensor, is not finite, or has no gradient.
+        ValueError: naming what is wrong, if the value is no scalar tensor, is not finite, or has no gradient; or as the
+            loss's own `check(images)` says, if it has one.
     """
     name = type(loss).__name__
+    check = getattr(loss, "check", None)
+    if callable(check):
+        check(images)
     input = images.flip(-1).requires_grad_()
     with torch.enable_grad():
         value = loss(input, images)

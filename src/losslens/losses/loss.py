@@ -26,10 +26,40 @@ class Loss(nn.Module):
         Raises:
             ValueError: if the two differ in shape.
         """
-        if input.shape != target.shape:
-            raise ValueError(
-                f"input {tuple(input.shape)} and target {tuple(target.shape)} differ in shape: "
-                "a loss compares images of one size"
-            )
+        check_pair(input, target)
         distance: Tensor = self.distance(self.view(input), self.view(target))
-        return distance
+        return distance.to(input.dtype)
+
+    def check(self, images: Tensor) -> None:
+        """Check that the distance can compare what the view gives of originals `(N, 3, H, W)`.
+
+        Raises:
+            ValueError: as the distance does, if it has a `check(features)` of its own.
+        """
+        check = getattr(self.distance, "check", None)
+        if callable(check):
+            check(self.view(images))
+
+
+def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 1) -> None:
+    """Check the shapes of what is compared.
+
+    Args:
+        input: reconstructions.
+        target: originals.
+        name: of the loss.
+        side: smallest height and width, in pixels.
+
+    Raises:
+        ValueError: if the two differ in shape, are no images where a side is wanted, or are too small.
+    """
+    if input.shape != target.shape:
+        raise ValueError(
+            f"input {tuple(input.shape)} and target {tuple(target.shape)} differ in shape: {name} compares images of "
+            "one size"
+        )
+    if side > 1 and input.ndim != 4:
+        raise ValueError(f"{name} compares images (N, C, H, W), and these have shape {tuple(input.shape)}")
+    if min(input.shape[-2:]) < side:
+        size = f"{input.shape[-2]}x{input.shape[-1]}"
+        raise ValueError(f"images of {size} are too small for {name}: {side} pixels or more")

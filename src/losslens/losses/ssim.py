@@ -1,8 +1,10 @@
 """Structural similarity as a loss. Not imported with the package: it needs torchmetrics, the others torch alone."""
 
-import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from losslens.losses.loss import check_pair
+from losslens.losses.views import precise
 
 PADDING = 5  # pixels that half a window of 11 reflects at the border
 
@@ -22,14 +24,7 @@ class SSIM(nn.Module):
         Raises:
             ValueError: if the two differ in shape, or a side is 5 pixels or less.
         """
-        if input.shape != target.shape:
-            raise ValueError(
-                f"input {tuple(input.shape)} and target {tuple(target.shape)} differ in shape: "
-                "a loss compares images of one size"
-            )
-        if min(input.shape[-2:]) <= PADDING:
-            raise ValueError(f"images of {input.shape[-2]}x{input.shape[-1]} are too small for SSIM: 6 pixels or more")
-        precise = torch.promote_types(input.dtype, torch.float32)
-        similarity = structural_similarity_index_measure(input.to(precise), target.to(precise), data_range=1.0)
+        check_pair(input, target, "ssim", PADDING + 1)
+        similarity = structural_similarity_index_measure(precise(input), precise(target), data_range=1.0)
         assert isinstance(similarity, Tensor)
         return (1 - similarity).to(input.dtype)

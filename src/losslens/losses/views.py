@@ -5,9 +5,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from losslens.losses.color import LUMA_601, LUMA_709, Direction
+from losslens.losses.color import CB_601, CR_601, LUMA_601, LUMA_709, Direction
 
 TOLERANCE = 1e-5  # of directions: the weights are stored in float32
+
+
+def check_images(images: Tensor) -> None:
+    """Check the shape of images.
+
+    Raises:
+        ValueError: unless it is `(N, 3, H, W)`.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
+
+
+def precise(images: Tensor) -> Tensor:
+    """Bring half precision to float32, in which powers and transforms are computed."""
+    return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 class LinearView(nn.Module):
@@ -40,8 +55,7 @@ class LinearView(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Project `(N, 3, H, W)` to `(N, K, H, W)`."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
+        check_images(images)
         # A product of matrices: a 1x1 convolution of three channels takes five times as long on a CPU.
         features = self.weights.to(images) @ images.flatten(2)
         return features.view(len(images), -1, *images.shape[2:])
@@ -85,3 +99,23 @@ class Luma(LinearView):
         if standard not in weights:
             raise ValueError(f"luma standard {standard} is unknown: use 601 or 709")
         super().__init__([weights[standard]])
+
+
+class Chroma(LinearView):
+    """Two images are equal when their color differences are equal.
+
+    Formula: `Cb = (B' - Y') / 1.772`, `Cr = (R' - Y') / 1.402` (ITU-R BT.601-7, 2.5.2), in [-0.5, 0.5];
+    `(N, 3, H, W)` gives `(N, K, H, W)`. Blind to equal changes of red, green and blue.
+
+    Args:
+        parts: names of one or both, `cb` and `cr`.
+
+    Raises:
+        ValueError: for other parts.
+    """
+
+    def __init__(self, parts: Sequence[str] = ("cb", "cr")) -> None:
+        directions = {"cb": CB_601, "cr": CR_601}
+        if not parts or any(part not in directions for part in parts):
+            raise ValueError(f"parts {list(parts)} of chroma: use cb, cr or both")
+        super().__init__([directions[part] for part in parts])

@@ -17,6 +17,7 @@ from torchmetrics import MetricCollection
 
 from losslens.build import build, build_loss
 from losslens.data.pictures import as_images
+from losslens.losses import Mix
 from losslens.training.metrics import reconstruction_metrics
 
 Config = Mapping[str, Any]
@@ -99,9 +100,20 @@ class LitAutoencoder(L.LightningModule):
         images = _images(batch)
         reconstructions = self(images)
         with _full_precision(images):
-            loss: Tensor = self.loss(reconstructions, images)
-        self.log("train/loss", loss, batch_size=len(images))
+            loss = self._compare(reconstructions, images, "train")
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(images))
+        return loss
+
+    def _compare(self, reconstructions: Tensor, images: Tensor, stage: str) -> Tensor:
+        """Return the loss of a batch and log it, of a mix each term as well."""
+        if isinstance(self.loss, Mix):
+            parts = self.loss.parts(reconstructions, images)
+            loss = self.loss.total(parts)
+            for name, value in parts.items():
+                self.log(f"{stage}/loss/{name}", value, batch_size=len(images))
+        else:
+            loss = self.loss(reconstructions, images)
+        self.log(f"{stage}/loss", loss, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: Any) -> None:
@@ -112,7 +124,7 @@ class LitAutoencoder(L.LightningModule):
             self.val_metrics = reconstruction_metrics(min(images.shape[-2:]), view).to(self.device)
         reconstructions = self(images)
         with _full_precision(images):
-            self.log("val/loss", self.loss(reconstructions, images), batch_size=len(images))
+            self._compare(reconstructions, images, "val")
             self.val_metrics.update(reconstructions, images)
 
     def on_validation_epoch_end(self) -> None:

@@ -1,0 +1,332 @@
+"""Trained networks of torchvision, and the losses that compare what they answer. Not imported with the package."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchmetrics.functional.image
+import torchvision.models
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from losslens.losses.loss import check_pair
+from losslens.losses.views import check_images, precise
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TRAINED_HEADS = Path(torchmetrics.functional.image.__file__).parent  # of LPIPS and DISTS, which torchmetrics brings
+EPSILON = 1e-8  # of LPIPS
+DISTS_CONSTANT = 1e-6
+
+
+class Known(NamedTuple):
+    """A network of torchvision: how it is made, its weights, where its layers end, the smallest image it takes."""
+
+    make: Callable[..., nn.Module]
+    weights: Any
+    ends: tuple[int, ...]
+    smallest: int
+
+
+NETWORKS = {
+    "vgg16": Known(torchvision.models.vgg16, torchvision.models.VGG16_Weights.IMAGENET1K_V1, (4, 9, 16, 23, 30), 16),
+    "vgg19": Known(torchvision.models.vgg19, torchvision.models.VGG19_Weights.IMAGENET1K_V1, (4, 9, 18, 27, 36), 16),
+    "alexnet": Known(
+        torchvision.models.alexnet, torchvision.models.AlexNet_Weights.IMAGENET1K_V1, (2, 5, 8, 10, 12), 31
+    ),
+    "squeezenet": Known(
+        torchvision.models.squeezenet1_1,
+        torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
+        (2, 5, 8, 10, 11, 12, 13),
+        17,
+    ),
+}
+
+
+class Network(nn.Module):
+    """The convolutional layers of a network that was trained to name photographs (ImageNet), frozen.
+
+    Images minus ImageNet's mean over its standard deviation give what each layer answers after its last ReLU. The
+    weights are downloaded once, with a checksum, to where torch keeps them (`TORCH_HOME`); they are no part of a
+    checkpoint. Half precision is computed in float32.
+
+    Args:
+        name: `vgg16`, `vgg19`, `alexnet` or `squeezenet` (1.1).
+        weights: URL or file of other weights, whose name ends on the first digits of its SHA-256, `-0123abcd.pth`;
+            None: torchvision's.
+        mean: subtracted from red, green and blue.
+        std: by which they are divided then.
+
+    Raises:
+        ValueError: if there is no such network, or if its weights cannot be had.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        if name not in NETWORKS:
+            raise ValueError(f"network {name} is unknown: use {', '.join(NETWORKS)}")
+        self.name = name
+        known = NETWORKS[name]
+        with torch.device("meta"):
+            features: Any = known.make().features
+        state = _load(name, weights or known.weights.url)
+        own = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+        try:
+            features.load_state_dict(own, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"{weights} does not hold the weights of {name}: {str(error).splitlines()[-1]}") from error
+        starts = (0, *known.ends)
+        self.layers = nn.ModuleList(features[start:end] for start, end in zip(starts, known.ends, strict=False))
+        for module in self.layers.modules():  # buffers, so that no optimizer and no checkpoint takes them
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                delattr(module, key)
+                module.register_buffer(key, parameter.detach(), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return what the layers answer to images `(N, 3, H, W)` in [0, 1], each `(N, C, h, w)`.
+
+        Raises:
+            ValueError: if an image is too small.
+        """
+        check_images(images)
+        smallest = NETWORKS[self.name].smallest
+        if min(images.shape[-2:]) < smallest:
+            size = f"{images.shape[-2]}x{images.shape[-1]}"
+            raise ValueError(f"images of {size} are too small for {self.name}: {smallest} pixels or more")
+        features = precise(images)
+        features = (features - self.mean.to(features)) / self.std.to(features)
+        answers = []
+        for layer in self.layers:
+            features = run(layer, features)
+            answers.append(features)
+        return answers
+
+
+def run(layer: nn.Module, features: Tensor) -> Tensor:
+    """Apply a layer in the precision of the features."""
+    buffers = dict(layer.named_buffers())
+    if all(buffer.dtype == features.dtype for buffer in buffers.values()):
+        answer: Tensor = layer(features)
+        return answer
+    converted: Tensor = functional_call(layer, {key: buffer.to(features) for key, buffer in buffers.items()}, features)
+    return converted
+
+
+def _load(name: str, url: str) -> dict[str, Tensor]:
+    url = Path(url).resolve().as_uri() if "://" not in url else url
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"the weights of {name} are not in {folder} and cannot be downloaded from {url} ({error}): connect to the "
+            "internet once, or put the file there"
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {name} from {url} are not what they should be: {error}") from error
+
+
+class NetworkFeatures(nn.Module):
+    """Two images are equal when a trained network answers equally.
+
+    Formula: the answers of some layers of `Network` in one row, scaled so that with L1 every layer weighs the same.
+    `(N, 3, H, W)` gives `(N, F)`.
+
+    Args:
+        network: its name.
+        layers: numbers of layers, from 1; None: all.
+        weights: as of `Network`.
+
+    Raises:
+        ValueError: as of `Network`, or if there is no such layer.
+    """
+
+    def __init__(self, network: str, layers: Sequence[int] | None = None, weights: str | None = None) -> None:
+        super().__init__()
+        self.network = Network(network, weights)
+        self.indices = _indices(self.network, layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the answers in one row, `(N, F)`."""
+        answers = self.network(images)
+        rows = [answers[index].flatten(1) for index in self.indices]
+        return torch.cat([row * (rows[0].shape[1] / row.shape[1]) for row in rows], dim=1)
+
+
+def _indices(network: Network, layers: Sequence[int] | None) -> list[int]:
+    count = len(network.layers)
+    if layers is not None and (not layers or any(not 1 <= layer <= count for layer in layers)):
+        raise ValueError(f"layers {list(layers)} of {network.name}: use numbers from 1 to {count}")
+    return list(range(count)) if layers is None else [layer - 1 for layer in layers]
+
+
+class NetworkLoss(nn.Module):
+    """Two images are equal when a trained network's answers are, compared layer by layer.
+
+    Formula: the sum over layers of the distance between their answers. With the mean squared error the perceptual
+    loss, with `losslens.losses.distances.Gram` the style loss. 0 at equality.
+    Source: Johnson, Alahi and Fei-Fei, 2016, arXiv:1603.08155; Gatys, Ecker and Bethge, 2016.
+
+    Args:
+        network: its name.
+        distance: module of `(input, target)` features to a scalar.
+        layers: as of `NetworkFeatures`.
+        weights: as of `Network`.
+
+    Raises:
+        ValueError: as of `NetworkFeatures`.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        distance: nn.Module,
+        layers: Sequence[int] | None = None,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = Network(network, weights)
+        self.distance = distance
+        self.indices = _indices(self.network, layers)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)` in [0, 1]; returns a scalar.
+
+        Raises:
+            ValueError: if the two differ in shape, or are too small.
+        """
+        check_pair(input, target, self.network.name)
+        first, second = self.network(input), self.network(target)
+        distances = [self.distance(first[index], second[index]) for index in self.indices]
+        return torch.stack(distances).sum().to(input.dtype)
+
+
+class LPIPS(nn.Module):
+    """Two images are equal when a trained network's answers are, weighted as people's judgments were found to be.
+
+    Formula: the sum over layers of the mean over places of the squared differences of answers of unit length, weighted
+    by channel; 0 at equality. Half precision is computed in float32. The weights of the channels are those of version
+    0.1, which come with torchmetrics.
+    Source: Zhang, Isola, Efros, Shechtman and Wang, 2018, arXiv:1801.03924.
+
+    Args:
+        network: `alexnet`, `vgg16` or `squeezenet`.
+        weights: as of `Network`.
+
+    Raises:
+        ValueError: as of `Network`.
+    """
+
+    HEADS = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze"}  # noqa: RUF012
+
+    def __init__(self, network: str = "alexnet", weights: str | None = None) -> None:
+        super().__init__()
+        if network not in self.HEADS:
+            raise ValueError(f"network {network} has no weights of LPIPS: use {', '.join(self.HEADS)}")
+        # ImageNet's mean and deviation on a scale from -1 to 1, rounded as in the source.
+        mean, std = [(1 + each) / 2 for each in (-0.030, -0.088, -0.188)], [each / 2 for each in (0.458, 0.448, 0.450)]
+        self.network = Network(network, weights, mean, std)
+        heads = torch.load(
+            TRAINED_HEADS / "lpips_models" / f"{self.HEADS[network]}.pth", map_location="cpu", weights_only=True
+        )
+        self.count = len(self.network.layers)
+        for index in range(self.count):
+            self.register_buffer(f"head{index}", heads[f"lin{index}.model.1.weight"], persistent=False)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)` in [0, 1]; returns a scalar.
+
+        Raises:
+            ValueError: if the two differ in shape, or are too small.
+        """
+        check_pair(input, target, "lpips")
+        total: Any = 0
+        for index, (first, second) in enumerate(zip(self.network(input), self.network(target), strict=True)):
+            head: Tensor = getattr(self, f"head{index}")
+            squared = (_unit(first) - _unit(second)).square()
+            total = total + (head.to(squared) * squared).sum(1).mean((1, 2))
+        result: Tensor = total.mean().to(input.dtype)
+        return result
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / (features.square().sum(1, keepdim=True) + EPSILON).sqrt()
+
+
+class DISTS(nn.Module):
+    """Two images are equal when means (texture) and covariances (structure) of VGG16's answers are equal.
+
+    Formula: `1 - sum(alpha l + beta s)` over the channels of the image and of five layers of VGG16 with L2 pooling, l
+    of means and s of variances and covariance over all places, with the weights of the source, which come with
+    torchmetrics.
+    0 at equality. Half precision is computed in float32.
+    Source: Ding, Ma, Wang and Simoncelli, 2020, arXiv:2004.07728.
+
+    Args:
+        weights: of VGG16, as of `Network`.
+
+    Raises:
+        ValueError: as of `Network`.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+    window: Tensor
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        self.network = Network("vgg16", weights)
+        first, *others = self.network.layers
+        self.layers = nn.ModuleList([first, *(nn.Sequential(*list(each.children())[1:]) for each in others)])
+        trained = torch.load(TRAINED_HEADS / "dists_models" / "weights.pt", map_location="cpu", weights_only=True)
+        total = trained["alpha"].sum() + trained["beta"].sum()
+        self.register_buffer("alpha", trained["alpha"].detach().flatten() / total, persistent=False)
+        self.register_buffer("beta", trained["beta"].detach().flatten() / total, persistent=False)
+        line = torch.hann_window(5, periodic=False, dtype=torch.float64)[1:-1]
+        self.register_buffer("window", torch.outer(line, line) / line.sum() ** 2, persistent=False)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)` in [0, 1]; returns a scalar.
+
+        Raises:
+            ValueError: if the two differ in shape, or are too small.
+        """
+        check_pair(input, target, "dists", NETWORKS["vgg16"].smallest)
+        check_images(input)
+        lost_means, lost_structures = [], []
+        for first, second in zip(self._answers(precise(input)), self._answers(precise(target)), strict=True):
+            means = first.mean((2, 3)), second.mean((2, 3))
+            centered = first - means[0][..., None, None], second - means[1][..., None, None]
+            # 1 - (2 a b + c) / (a^2 + b^2 + c), without the difference of nearly equal numbers
+            lost_means.append((means[0] - means[1]).square() / (means[0].square() + means[1].square() + DISTS_CONSTANT))
+            variances = sum(each.square().mean((2, 3)) for each in centered)
+            lost_structures.append((centered[0] - centered[1]).square().mean((2, 3)) / (variances + DISTS_CONSTANT))
+        lost = torch.cat(lost_means, 1) @ self.alpha.to(first) + torch.cat(lost_structures, 1) @ self.beta.to(first)
+        return lost.mean().to(input.dtype)
+
+    def _answers(self, images: Tensor) -> list[Tensor]:
+        answers = [images]
+        features = (images - self.network.mean.to(images)) / self.network.std.to(images)
+        for index, layer in enumerate(self.layers):
+            features = run(layer, self._pool(features) if index else features)
+            answers.append(features)
+        return answers
+
+    def _pool(self, features: Tensor) -> Tensor:
+        """Halve: the root of the local mean of squares, where max pooling was."""
+        window = self.window.to(features).expand(features.shape[1], 1, 3, 3)
+        return (F.conv2d(features.square(), window, stride=2, padding=1, groups=features.shape[1]) + 1e-12).sqrt()

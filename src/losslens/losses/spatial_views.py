@@ -1,0 +1,257 @@
+"""Views of shape: what is left of images when pixels are compared with their neighbors, in each channel by itself."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losslens.losses.views import precise
+
+SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)  # of Burt and Adelson's pyramid
+LEVEL = 1 / 255  # the smallest difference between values of 8 bits that are not equal
+
+
+def _check_places(images: Tensor) -> None:
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, C, H, W)")
+
+
+def filter_channels(images: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate every channel with one kernel; border pixels are repeated outwards.
+
+    Args:
+        images: `(N, C, H, W)`.
+        kernel: `(h, w)`, both odd.
+    """
+    rows, columns = kernel.shape
+    padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="replicate")
+    merged = padded.flatten(0, 1)[:, None]
+    filtered: Tensor = F.conv2d(merged, kernel.to(images)[None, None]).view(*images.shape)
+    return filtered
+
+
+def smooth(images: Tensor, line: Tensor, stride: int = 1) -> Tensor:
+    """Correlate every channel with a line of weights, along rows and along columns."""
+    for kernel in (line[None], line[:, None]):
+        images = filter_channels(images, kernel)
+    return images[..., ::stride, ::stride]
+
+
+def gaussian(sigma: float) -> Tensor:
+    """Return weights of a Gaussian out to 4 sigma, which sum to 1; float64.
+
+    Raises:
+        ValueError: if sigma is not above 0.
+    """
+    if not sigma > 0:
+        raise ValueError(f"sigma {sigma} is not above 0: give pixels")
+    radius = round(4 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    return weights / weights.sum()
+
+
+class Edges(nn.Module):
+    """Two images are equal when the strengths of their edges are equal, in each channel.
+
+    Formula: `sqrt(gx^2 + gy^2 + 1e-6)` of Sobel's filters divided by 8; borders are repeated. `(N, C, H, W)` gives
+    features of that shape. Blind to offsets, to the sign of an edge, and nearly to its direction.
+    Source: Sobel and Feldman, 1968; the epsilon is kornia's.
+    """
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor(SOBEL) / 8, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return strengths `(N, C, H, W)`."""
+        _check_places(images)
+        across, down = filter_channels(images, self.kernel), filter_channels(images, self.kernel.T)
+        return (across.square() + down.square() + 1e-6).sqrt()
+
+
+class Gradient(nn.Module):
+    """Two images are equal when all differences of neighboring pixels are equal, in each channel.
+
+    Formula: `x[i, j + 1] - x[i, j]` and `x[i + 1, j] - x[i, j]`, 0 in the last column and row. `(N, C, H, W)` gives
+    `(N, 2 C, H, W)`. Blind to a constant offset of each channel.
+    Source: Mathieu, Couprie and LeCun, 2016, arXiv:1511.05440 (there of absolute differences).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return differences along rows, then along columns, `(N, 2 C, H, W)`."""
+        _check_places(images)
+        across = F.pad(images[..., :, 1:] - images[..., :, :-1], (0, 1))
+        down = F.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
+        return torch.cat([across, down], dim=1)
+
+
+class Lowpass(nn.Module):
+    """Two images are equal when they are equal once blurred.
+
+    Formula: every channel correlated with a Gaussian out to 4 sigma; borders are repeated. `(N, C, H, W)` gives
+    features of that shape. Nearly blind to detail finer than sigma.
+
+    Args:
+        sigma: of the Gaussian, in pixels.
+
+    Raises:
+        ValueError: if it is not above 0.
+    """
+
+    line: Tensor
+
+    def __init__(self, sigma: float = 2.0) -> None:
+        super().__init__()
+        self.register_buffer("line", gaussian(sigma), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Blur `(N, C, H, W)`."""
+        _check_places(images)
+        return smooth(images, self.line)
+
+
+class Highpass(Lowpass):
+    """Two images are equal when they are equal but for what a blur leaves of them.
+
+    Formula: the image minus its blur (`Lowpass`). `(N, C, H, W)` gives features of that shape.
+    Blind to a constant offset of each channel, and nearly to detail coarser than sigma.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the blur takes away, `(N, C, H, W)`."""
+        return images - super().forward(images)
+
+
+class LaplacianPyramid(nn.Module):
+    """Two images are equal when the bands of their Laplacian pyramids are equal; coarse bands count more.
+
+    Formula: `4^j (x_j - up(x_{j+1}))` for each level j and `4^J x_J`, with `x_{j+1}` = `x_j` smoothed by
+    [1, 4, 6, 4, 1] / 16 along both axes and every second pixel taken, and up = bilinear interpolation; all in one row,
+    so that with L1 every band weighs the same. `(N, C, H, W)` gives `(N, F)`. Blind to nothing.
+    Source: Burt and Adelson, 1983, doi:10.1109/TCOM.1983.1095851; the weights: Bojanowski et al., 2018,
+    arXiv:1707.05776.
+
+    Args:
+        levels: bands before the rest; a level needs 2 pixels.
+
+    Raises:
+        ValueError: if there are fewer than 1, or if an image is too small for them.
+    """
+
+    line: Tensor
+
+    def __init__(self, levels: int = 3) -> None:
+        super().__init__()
+        if levels < 1:
+            raise ValueError(f"levels {levels} of a pyramid: use 1 or more")
+        self.levels = levels
+        self.register_buffer("line", torch.tensor(BINOMIAL) / 16, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return all bands of `(N, C, H, W)` in one row, `(N, F)`."""
+        _check_places(images)
+        side = 2**self.levels
+        if min(images.shape[-2:]) < side:
+            size = f"{images.shape[-2]}x{images.shape[-1]}"
+            raise ValueError(
+                f"images of {size} are too small for {self.levels} levels of a pyramid: {side} pixels or more"
+            )
+        bands, current = [], images
+        for level in range(self.levels):
+            coarse = smooth(current, self.line, stride=2)
+            up = F.interpolate(coarse, size=current.shape[-2:], mode="bilinear", align_corners=False)
+            bands.append(4**level * (current - up).flatten(1))
+            current = coarse
+        return torch.cat([*bands, 4**self.levels * current.flatten(1)], dim=1)
+
+
+class Spectrum(nn.Module):
+    """Two images are equal when amplitudes, or phases, of their Fourier transforms are equal, in each channel.
+
+    Formula: `|F|`, or real and imaginary part of `F / max(|F|, 1/255)`, F the orthonormal discrete Fourier transform.
+    Half precision is computed in float32. `(N, C, H, W)` gives `(N, C, H, W)`, or `(N, 2 C, H, W)` for phases.
+    Amplitude is blind to cyclic shifts and to turning by 180 degrees, phase to multiplied contrast.
+
+    Args:
+        part: `amplitude` or `phase`.
+
+    Raises:
+        ValueError: for another part.
+    """
+
+    def __init__(self, part: str = "amplitude") -> None:
+        super().__init__()
+        if part not in ("amplitude", "phase"):
+            raise ValueError(f"part {part} of a spectrum: use amplitude or phase")
+        self.part = part
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return amplitudes or phases."""
+        _check_places(images)
+        waves = torch.fft.fft2(precise(images), norm="ortho")
+        if self.part == "amplitude":
+            amplitudes: Tensor = waves.abs()
+            return amplitudes
+        parts = torch.view_as_real(waves)
+        unit = parts / parts.square().sum(-1, keepdim=True).clamp(min=LEVEL**2).sqrt()
+        return torch.cat([unit[..., 0], unit[..., 1]], dim=1)
+
+
+class LocalContrast(nn.Module):
+    """Two images are equal when the standard deviations around every pixel are equal, in each channel.
+
+    Formula: `sqrt(max(blur(x^2) - blur(x)^2, 0) + 1/255^2)` with a Gaussian window; borders are repeated.
+    `(N, C, H, W)` gives features of that shape. Blind to offsets and to where in the window something is.
+
+    Args:
+        sigma: of the window, in pixels.
+
+    Raises:
+        ValueError: if it is not above 0.
+    """
+
+    line: Tensor
+
+    def __init__(self, sigma: float = 1.5) -> None:
+        super().__init__()
+        self.register_buffer("line", gaussian(sigma), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return local standard deviations `(N, C, H, W)`."""
+        _check_places(images)
+        values = precise(images)
+        mean = smooth(values, self.line)
+        variance = smooth(values.square(), self.line) - mean.square()
+        return (variance.clamp(min=0) + LEVEL**2).sqrt()
+
+
+class Patches(nn.Module):
+    """Two images are equal when every patch holds the same values of each channel, in whatever order.
+
+    Formula: the values of each channel in patches that do not overlap, sorted; with L1 that is the Wasserstein
+    distance of their distributions. Borders are repeated up to whole patches. `(N, C, H, W)` gives `(N, C, P, size^2)`.
+    Blind to moving pixels within a patch.
+
+    Args:
+        size: side of a patch, in pixels.
+
+    Raises:
+        ValueError: if it is below 1.
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size {size} of a patch: use 1 pixel or more")
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return sorted values `(N, C, P, size^2)`."""
+        _check_places(images)
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % self.size, 0, -height % self.size), mode="replicate")
+        patches = F.unfold(padded, self.size, stride=self.size).unflatten(1, (images.shape[1], -1)).transpose(2, 3)
+        values: Tensor = patches.sort(dim=-1).values
+        return values
