@@ -121,7 +121,9 @@ def _variances(distances: Tensor, drawn: tuple[Tensor, Tensor]) -> Tensor:
     """Variances over seeds of every resample: half the mean squared difference of two of them."""
     seeds, images = drawn
     count = seeds.shape[1]
-    total = torch.einsum("bn,nst,bs,bt->b", images / images.shape[1], distances, seeds, seeds)
+    # Image by image: all at once would hold a table of seeds and seeds for every resample.
+    of_images = torch.stack([((seeds @ each) * seeds).sum(1) for each in distances], dim=1)
+    total = (images * of_images).mean(1)
     variances = total / (2 * count * (count - 1))
     # Seeds that were drawn twice do not differ from themselves; resamples of one seed alone were drawn anew.
     variances[1:] *= count / (count - 1) * (1 - count ** (1 - count))
