@@ -58,8 +58,8 @@ def row(count: int, launcher: str) -> list[object]:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         pages = sorted(folder.glob("report*.html"))
         return [
-            *(count, launcher, plan.seconds / count, training.seconds / count, training.memory),
-            *(report.seconds / count, report.memory, status.seconds, size / count / MIB),
+            *(count, launcher, plan.seconds / count, training.seconds / count, round(training.memory)),
+            *(report.seconds / count, round(report.memory), status.seconds, size / count / MIB),
             *(len(pages), max(page.stat().st_size for page in pages) / MIB),
         ]
 

@@ -117,6 +117,9 @@ def pairs(photograph):
     for level in (0.0, 0.5, 1.0):
         yield torch.full_like(random, level), torch.full_like(random, level)
     yield torch.zeros_like(random), torch.ones_like(random)
+    yield 1 - photograph, photograph
+    yield 1 - random, random
+    yield 3 * random - 1, random  # a reconstruction is not clamped
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -204,3 +204,16 @@ def test_features_that_are_no_images_are_refused(name):
 def test_bce_refuses_views_of_other_values(photograph):
     with pytest.raises(ValueError, match=r"distance bce compares values in \[0, 1\], and this view gives -"):
         check_loss(Loss(LinearView([[1, -1, 0]]), make("bce")), photograph)
+
+
+def test_bce_takes_what_is_in_0_to_1_but_for_rounding():
+    make("bce").check(torch.tensor([0.0, 1.0000001]))
+
+
+def test_sliced_wasserstein_is_trained_after_a_validation():
+    distance, images = make("sliced_wasserstein"), torch.rand(2, 3, 8, 8)
+    with torch.inference_mode():
+        distance(images, images)
+    input = images.flip(0).requires_grad_()
+    distance(input, images).backward()
+    assert input.grad.any()

@@ -78,7 +78,7 @@ def laplacian(x):
         for axis in (2, 3):
             coarse = correlate1d(coarse, np.array([1, 4, 6, 4, 1]) / 16, axis=axis, mode="nearest")
         coarse = coarse[..., ::2, ::2]
-        places = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(x.shape[2:], coarse.shape[2:], strict=True)]
+        places = [np.arange(side) / 2 for side in x.shape[2:]]
         grid = np.meshgrid(*places, indexing="ij")
         up = [[map_coordinates(channel, grid, order=1, mode="nearest") for channel in image] for image in coarse]
         bands.append(4**level * (x - np.array(up)).reshape(len(x), -1))
@@ -298,3 +298,14 @@ def test_wrong_settings_are_refused(name, setting, message):
 def test_a_pyramid_names_the_size_it_needs():
     with pytest.raises(ValueError, match="images of 7x16 are too small for 3 levels of a pyramid: 8 pixels or more"):
         make("laplacian")(torch.rand(1, 3, 7, 16))
+
+
+def test_a_pyramid_has_nothing_to_say_of_a_ramp():
+    ramp = torch.linspace(0, 1, 65, dtype=torch.float64).expand(1, 3, 65, 65)
+    band = make("laplacian").double()(ramp)[0, : 3 * 65 * 65].view(3, 65, 65)
+    assert band[..., 4:-4].abs().max() < 1e-6
+
+
+def test_saturation_of_what_is_out_of_range():
+    images = torch.tensor([[0.0, -0.5, -1.0], [-0.2, -0.5, -1.0], [1.5, 0.5, -0.5]]).view(3, 3, 1, 1)
+    assert make("saturation")(images).max() <= 1

@@ -60,6 +60,12 @@ def test_wrong_weights_are_refused(weights, message):
         Mix({"l1": torch.nn.L1Loss()}, weights)
 
 
+@pytest.mark.parametrize("name", ["values", "a.b"])
+def test_a_term_cannot_have_every_name(name):
+    with pytest.raises(ValueError, match="a term cannot have this name"):
+        Mix({name: torch.nn.L1Loss()}, {name: 1})
+
+
 def test_a_mix_of_nothing_is_refused():
     with pytest.raises(ValueError, match="a mix has weights for nothing and terms none"):
         Mix({}, {})

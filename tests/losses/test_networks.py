@@ -115,17 +115,32 @@ def test_changed_weights_are_refused(published, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     published.write_bytes(published.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=r"the weights of squeezenet from file:.* are not .* be: invalid hash"):
-        Network("squeezenet", str(published))
+        Network("squeezenet", published.as_uri())
 
 
 def test_offline_it_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     with pytest.raises(ValueError, match=r"the weights of vgg16 are not in .*home.* from file:.*put the file there"):
-        Network("vgg16", str(tmp_path / "nowhere-01234567.pth"))
+        Network("vgg16", (tmp_path / "nowhere-01234567.pth").as_uri())
 
 
-def test_weights_of_another_network_are_refused(published, monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+def test_a_file_is_read_as_it_is_now(published, images):
+    first = Network("squeezenet", str(published))(images)[0]
+    torch.save({key: 2 * value for key, value in torch.load(published).items()}, published)
+    assert not torch.equal(first, Network("squeezenet", str(published))(images)[0])
+
+
+def test_a_url_without_a_checksum_is_refused():
+    with pytest.raises(ValueError, match=r"weights https://there/my\.pth have no checksum in their name: it ends on"):
+        Network("squeezenet", "https://there/my.pth")
+
+
+def test_files_that_are_no_weights_are_named(published, tmp_path):
+    with pytest.raises(ValueError, match=r"the weights of vgg16 cannot be read from .*nowhere\.pth"):
+        Network("vgg16", str(tmp_path / "nowhere.pth"))
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(ValueError, match=r"the weights of vgg16 from .*text\.pth are not what they should be"):
+        Network("vgg16", str(tmp_path / "text.pth"))
     with pytest.raises(ValueError, match="does not hold the weights of vgg16"):
         Network("vgg16", str(published))
 

@@ -9,7 +9,8 @@ Direction = tuple[float, float, float]
 LUMA_601: Direction = (0.299, 0.587, 0.114)
 LUMA_709: Direction = (0.2126, 0.7152, 0.0722)
 
-# Linear light of sRGB to XYZ, rows X, Y and Z (IEC 61966-2-1), and the white point D65 of the observer of 2 degrees.
+# Linear light to XYZ, rows X, Y and Z, from the primaries and the white D65 of ITU-R BT.709, which sRGB shares, and the
+# white point D65 of the observer of 2 degrees as it is rounded in use.
 SRGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 D65 = (0.95047, 1.0, 1.08883)
 LAB_BEND = 6 / 29  # where the cube root of CIELAB becomes a line

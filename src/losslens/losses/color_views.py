@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from losslens.losses.color import CONES_FROM_OTHERS, D65, LAB_BEND, RGB_TO_CONES, SRGB_TO_XYZ
-from losslens.losses.views import check_images, precise
-
-LEVEL = 1 / 255  # the smallest difference between colors of 8 bits that are not equal
+from losslens.losses.views import LEVEL, check_images, precise, unit
 
 
 def decode_srgb(encoded: Tensor) -> Tensor:
@@ -35,13 +33,14 @@ class Hue(nn.Module):
         check_images(images)
         red, green, blue = precise(images).unbind(1)
         axes = torch.stack([red - (green + blue) / 2, 3**0.5 / 2 * (green - blue)], dim=1)
-        return axes / axes.square().sum(1, keepdim=True).clamp(min=LEVEL**2).sqrt()
+        return unit(axes)
 
 
 class Saturation(nn.Module):
     """Two images are equal when the saturations of their pixels are equal.
 
-    Formula: that of HSV, `(max - min) / max(max, 1/255)` of R', G' and B'; exact for images of 8 bits, 0 for black.
+    Formula: that of HSV, `(max - min) / max(max, max - min, 1/255)` of R', G' and B'; exact for images of 8 bits, 0 for
+    black, and at most 1 also for a reconstruction with values below 0.
     Images `(N, 3, H, W)` give `(N, 1, H, W)`. Blind to hue and to multiplied brightness.
     Source: Smith, 1978, "Color gamut transform pairs", doi:10.1145/965139.807361.
     """
@@ -50,14 +49,16 @@ class Saturation(nn.Module):
         """Return `(N, 1, H, W)` in [0, 1]."""
         check_images(images)
         largest, smallest = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
-        return (largest - smallest) / largest.clamp(min=LEVEL)
+        spread = largest - smallest
+        return spread / torch.maximum(largest, spread).clamp(min=LEVEL)
 
 
 class Lab(nn.Module):
     """Two images are equal when the CIELAB coordinates of their pixels are equal.
 
-    Formula: sRGB decoded to linear light (IEC 61966-2-1), XYZ, CIE 1976 L*a*b* with white D65, 2 degrees; in CIE's
-    units: L* in [0, 100]. Below 0 the linear parts of both curves go on. Half precision is computed in float32.
+    Formula: sRGB decoded to linear light (IEC 61966-2-1), XYZ (constants as in scikit-image), CIE 1976 L*a*b* with
+    white D65, 2 degrees; in CIE's units: L* in [0, 100]. Below 0 the linear parts of both curves go on. Half precision
+    is computed in float32.
     Images `(N, 3, H, W)` give `(N, K, H, W)`. Blind to what is left out of `parts`.
     Source: CIE 015:2018, 8.2.1.
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from losslens.losses.views import precise
+from losslens.losses.views import LEVEL, precise, unit
 
-LEVEL = 1 / 255
+ROUNDING = 1e-5  # of features that are in [0, 1]
 
 
 class RMSE(nn.Module):
@@ -59,22 +59,22 @@ class BCE(nn.Module):
     """Binary cross-entropy minus that of equal images: the mean Kullback-Leibler divergence of values as probabilities.
 
     Formula: `t log(t / p) + (1 - t) log((1 - t) / (1 - p))` of `p = e + (1 - 2 e) input` and `t = e + (1 - 2 e) target`
-    with `e = 1/510`, half a level of 8 bits, which bounds the gradient; for an input outside [0, 1] its Taylor
-    polynomial of the second order at 0 or 1, which leads it back. Half precision is computed in float32. Not symmetric.
+    with `e = 1/510`, half a level of 8 bits, which bounds the gradient in [0, 1]; an input outside goes on from 0 or 1
+    along the tangent, plus `o^2 / (2 e)` for the o by which p is outside of [e, 1 - e], which leads it back. Half
+    precision is computed in float32. Not symmetric.
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare features of any shape, `target` in [0, 1]; returns a scalar."""
         edge = LEVEL / 2
         given, wanted = (edge + (1 - 2 * edge) * precise(each) for each in (input, target))
-        inside = given.clamp(edge, 1 - edge)
+        inside, wanted = given.clamp(edge, 1 - edge), wanted.clamp(edge, 1 - edge)
         difference = inside - wanted
         divergence = -wanted * torch.log1p(difference / wanted) - (1 - wanted) * torch.log1p(-difference / (1 - wanted))
         slope = difference / (inside * (1 - inside))
-        curvature = wanted / inside.square() + (1 - wanted) / (1 - inside).square()
         over = given - inside
         # near equality rounding may leave something below 0
-        return (divergence.clamp(min=0) + over * slope + curvature * over.square() / 2).mean()
+        return (divergence.clamp(min=0) + over * slope + over.square() / (2 * edge)).mean()
 
     def check(self, features: Tensor) -> None:
         """Check the features of originals.
@@ -82,7 +82,7 @@ class BCE(nn.Module):
         Raises:
             ValueError: if they are no probabilities.
         """
-        if features.min() < 0 or features.max() > 1:
+        if features.min() < -ROUNDING or features.max() > 1 + ROUNDING:
             raise ValueError(
                 f"distance bce compares values in [0, 1], and this view gives {features.min():.3g} to "
                 f"{features.max():.3g}: use another distance, or a view such as rgb or luma"
@@ -98,11 +98,7 @@ class Cosine(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare features `(N, C, ...)`; returns a scalar."""
-        return 0.5 * (_directions(input) - _directions(target)).square().sum(1).mean()
-
-
-def _directions(features: Tensor) -> Tensor:
-    return features / features.square().sum(1, keepdim=True).clamp(min=LEVEL**2).sqrt()
+        return 0.5 * (unit(input) - unit(target)).square().sum(1).mean()
 
 
 class Quantile(nn.Module):
@@ -189,9 +185,11 @@ class SlicedWasserstein(nn.Module):
         """Draw the directions for so many channels, once."""
         key = (values.shape[1], values.dtype, values.device)
         if key not in self.drawn:
-            generator = torch.Generator().manual_seed(self.seed)
-            drawn = torch.randn(self.directions, values.shape[1], generator=generator, dtype=torch.float64)
-            self.drawn[key] = (drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)).to(values)
+            with torch.inference_mode(False):  # they are used in training, too
+                generator = torch.Generator().manual_seed(self.seed)
+                drawn = torch.randn(self.directions, values.shape[1], generator=generator, dtype=torch.float64)
+                unit_length = drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
+                self.drawn[key] = unit_length.to(values.device, values.dtype)
         return self.drawn[key]
 
 

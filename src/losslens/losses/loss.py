@@ -7,8 +7,8 @@ class Loss(nn.Module):
     """Two images are equal when their views are equal.
 
     Formula: `distance(view(input), view(target))`. The mean over batch and features is the distance's affair
-    (`torch.nn.L1Loss` and `torch.nn.MSELoss` take it); gamma-encoded values; no padding, no epsilon. 0 at equality,
-    larger is worse.
+    (`torch.nn.L1Loss` and `torch.nn.MSELoss` take it); gamma-encoded values; what a view pads and what a distance adds
+    to a divisor, they say. 0 at equality, larger is worse.
 
     Args:
         view: module from images `(N, 3, H, W)` to features.

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from losslens.losses.contract import check_loss
+
 
 class Mix(nn.Module):
     """Two images are equal when every term says so.
@@ -32,7 +34,10 @@ class Mix(nn.Module):
                 raise ValueError(f"weight {weight} of the term {name} is no number of 0 or more")
         if not any(weights.values()):
             raise ValueError(f"all weights of {', '.join(weights)} are 0: give one of them a larger one")
-        self.terms = nn.ModuleDict(terms)
+        try:
+            self.terms = nn.ModuleDict(terms)
+        except KeyError as error:
+            raise ValueError(f"a term cannot have this name: {error.args[0]}: use another one") from error
         self.weights = dict(weights)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -54,8 +59,6 @@ class Mix(nn.Module):
         Raises:
             ValueError: as `check_loss` does, with the name of the term.
         """
-        from losslens.losses.contract import check_loss
-
         for name, term in self.terms.items():
             try:
                 check_loss(term, images)

@@ -13,7 +13,7 @@ class RandomFeatures(nn.Module):
     Formula: images minus 0.5; per layer a 3x3 convolution of stride 2 with normal weights of variance 2 / fan-in, then
     ReLU. The answers of all layers in one row, scaled so that with L1 every layer weighs the same. `(N, 3, H, W)`
     gives `(N, F)`.
-    Source: Amid, Anil, Kotlowski and Warmuth, 2022, arXiv:2202.11214 (random networks as losses).
+    Source: Amid, Anil, Kotlowski and Warmuth, 2022, arXiv:2202.06438 (what random networks see).
 
     Args:
         widths: channels of each layer.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ import torchmetrics.functional.image
 import torchvision.models
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.hub import HASH_REGEX
 from torch.nn import functional as F
 
 from losslens.losses.loss import check_pair
@@ -53,8 +55,8 @@ class Network(nn.Module):
 
     Args:
         name: `vgg16`, `vgg19`, `alexnet` or `squeezenet` (1.1).
-        weights: URL or file of other weights, whose name ends on the first digits of its SHA-256, `-0123abcd.pth`;
-            None: torchvision's.
+        weights: file of other weights, or a URL that ends on the first digits of their SHA-256, `-0123abcd.pth`; None:
+            torchvision's.
         mean: subtracted from red, green and blue.
         std: by which they are divided then.
 
@@ -124,20 +126,30 @@ def run(layer: nn.Module, features: Tensor) -> Tensor:
     return converted
 
 
-def _load(name: str, url: str) -> dict[str, Tensor]:
-    url = Path(url).resolve().as_uri() if "://" not in url else url
+def _load(name: str, place: str) -> dict[str, Tensor]:
+    """Read weights from a file, or from a URL of which torch keeps what it downloaded."""
+    if "://" in place and not HASH_REGEX.search(place.rpartition("/")[2]):
+        raise ValueError(f"weights {place} have no checksum in their name: it ends on -0123abcd.pth, of the SHA-256")
     try:
-        return torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        state: dict[str, Tensor] = (
+            torch.hub.load_state_dict_from_url(
+                place, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+            if "://" in place
+            else torch.load(place, map_location="cpu", weights_only=True)
         )
     except OSError as error:
+        if "://" not in place:
+            raise ValueError(f"the weights of {name} cannot be read from {place}: {error}") from error
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
-            f"the weights of {name} are not in {folder} and cannot be downloaded from {url} ({error}): connect to the "
-            "internet once, or put the file there"
+            f"the weights of {name} are not in {folder} and cannot be downloaded from {place} ({error}): connect to "
+            "the internet once, or put the file there"
         ) from error
-    except RuntimeError as error:
-        raise ValueError(f"the weights of {name} from {url} are not what they should be: {error}") from error
+    except (RuntimeError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"the weights of {name} from {place} are not what they should be: {reason}") from error
+    return state
 
 
 class NetworkFeatures(nn.Module):

@@ -13,7 +13,7 @@ from losslens.losses.views import check_images, precise
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
 SSIM_CONSTANTS = (0.01**2, 0.03**2)
-FLOOR = 0.01  # below it a term of a product is continued by an exponential
+FLOOR = 0.01  # below it a term of a product is continued by a hyperbola
 VIF_SIDE = 41  # pixels
 VIF_WINDOWS = (17, 9, 5, 3)  # pixels, with a sigma of a fifth
 VIF_NOISE = 2.0
@@ -31,9 +31,9 @@ class MSSSIM(nn.Module):
 
     Formula: 1 minus the product over scales of contrast and structure, with luminance at the last one, each to the
     power of its weight; windows of 11 pixels, sigma 1.5, that lie within the image; the mean over images and channels.
-    A term below 0.01 is continued by an exponential, so that it stays above 0 and has a gradient. Images whose shorter
-    side is below 176 pixels have fewer scales, the first of the five with weights that sum to 1: three from 44 pixels
-    on. 0 at equality, at most 1. Half precision is computed in float32.
+    A term t below 0.01 is continued by the hyperbola `0.01^2 / (0.02 - t)`, so that it stays above 0 and has a
+    gradient. Images whose shorter side is below 176 pixels have fewer scales, the first of the five with weights that
+    sum to 1: three from 44 pixels on. 0 at equality, at most 1. Half precision is computed in float32.
     Source: Wang, Simoncelli and Bovik, 2003, doi:10.1109/ACSSC.2003.1292216.
     """
 
@@ -78,7 +78,7 @@ class MSSSIM(nn.Module):
 
 
 def _above_zero(terms: Tensor) -> Tensor:
-    return torch.where(terms > FLOOR, terms, FLOOR * torch.exp(terms.clamp(max=FLOOR) / FLOOR - 1))
+    return torch.where(terms > FLOOR, terms, FLOOR**2 / (2 * FLOOR - terms.clamp(max=FLOOR)))
 
 
 class VIF(nn.Module):
@@ -138,7 +138,8 @@ class GMSD(nn.Module):
 
     Formula: luma halved by averages of 2x2, Prewitt magnitudes m, similarity `(2 m1 m2 + c) / (m1^2 + m2^2 + c)` with
     `c = 170 / 255^2`, its standard deviation over the image (population), the mean over images. 0 at equality, where
-    the gradient is 0. Blind to color at equal luma and to offsets. Half precision is computed in float32.
+    the gradient is 0. Blind to color at equal luma, and to offsets but for the border, around which there are zeros.
+    Half precision is computed in float32.
     Source: Xue, Zhang, Mou and Bovik, 2014, doi:10.1109/TIP.2013.2293423.
     """
 
@@ -175,8 +176,8 @@ class GMSD(nn.Module):
 class HaarPSI(nn.Module):
     """Two images are equal when their Haar wavelet coefficients are equal, the more so where coarse ones are large.
 
-    Formula: `1 - HaarPSI` of YIQ halved by averages of 2x2, constants 30 (on a scale to 255) and 4.2, for color images
-    as in the source. 0 at equality, at most 1. Half precision is computed in float32.
+    Formula: `1 - HaarPSI` of YIQ (coefficients of FCC, 1953, as piq has them) halved by averages of 2x2, constants 30
+    (on a scale to 255) and 4.2, for color images. 0 at equality, at most 1. Half precision is computed in float32.
     Source: Reisenhofer, Bosse, Kutyniok and Wiegand, 2018, doi:10.1016/j.image.2017.11.001.
     """
 

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.views import precise
+from losslens.losses.views import LEVEL, precise, unit
 
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)  # of Burt and Adelson's pyramid
-LEVEL = 1 / 255  # the smallest difference between values of 8 bits that are not equal
 
 
 def _check_places(images: Tensor) -> None:
@@ -125,10 +124,10 @@ class Highpass(Lowpass):
 
 
 class LaplacianPyramid(nn.Module):
-    """Two images are equal when the bands of their Laplacian pyramids are equal; coarse bands count more.
+    """Two images are equal when the bands of their Laplacian pyramids are equal, of which each weighs the same.
 
-    Formula: `4^j (x_j - up(x_{j+1}))` for each level j and `4^J x_J`, with `x_{j+1}` = `x_j` smoothed by
-    [1, 4, 6, 4, 1] / 16 along both axes and every second pixel taken, and up = bilinear interpolation; all in one row,
+    Formula: `4^j (x_j - up(x_{j+1}))` for each level j and `4^J x_J`, with `x_{j+1}` = `x_j` smoothed by [1, 4, 6, 4,
+    1] / 16 along both axes and every second pixel taken, and up = linear interpolation between these; all in one row,
     so that with L1 every band weighs the same. `(N, C, H, W)` gives `(N, F)`. Blind to nothing.
     Source: Burt and Adelson, 1983, doi:10.1109/TCOM.1983.1095851; the weights: Bojanowski et al., 2018,
     arXiv:1707.05776.
@@ -161,10 +160,17 @@ class LaplacianPyramid(nn.Module):
         bands, current = [], images
         for level in range(self.levels):
             coarse = smooth(current, self.line, stride=2)
-            up = F.interpolate(coarse, size=current.shape[-2:], mode="bilinear", align_corners=False)
+            up = _doubled(_doubled(coarse, 2, current.shape[2]), 3, current.shape[3])
             bands.append(4**level * (current - up).flatten(1))
             current = coarse
         return torch.cat([*bands, 4**self.levels * current.flatten(1)], dim=1)
+
+
+def _doubled(images: Tensor, dim: int, size: int) -> Tensor:
+    """Put means between neighbors along a dimension; the last one is repeated."""
+    last = images.shape[dim] - 1
+    following = torch.cat([images.narrow(dim, 1, last), images.narrow(dim, last, 1)], dim)
+    return torch.stack([images, (images + following) / 2], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, size)
 
 
 class Spectrum(nn.Module):
@@ -172,7 +178,8 @@ class Spectrum(nn.Module):
 
     Formula: `|F|`, or real and imaginary part of `F / max(|F|, 1/255)`, F the orthonormal discrete Fourier transform.
     Half precision is computed in float32. `(N, C, H, W)` gives `(N, C, H, W)`, or `(N, 2 C, H, W)` for phases.
-    Amplitude is blind to cyclic shifts and to turning by 180 degrees, phase to multiplied contrast.
+    Amplitude is blind to cyclic shifts and to turning by 180 degrees, phase to multiplied contrast where `|F|` is 1/255
+    or more.
 
     Args:
         part: `amplitude` or `phase`.
@@ -194,16 +201,15 @@ class Spectrum(nn.Module):
         if self.part == "amplitude":
             amplitudes: Tensor = waves.abs()
             return amplitudes
-        parts = torch.view_as_real(waves)
-        unit = parts / parts.square().sum(-1, keepdim=True).clamp(min=LEVEL**2).sqrt()
-        return torch.cat([unit[..., 0], unit[..., 1]], dim=1)
+        directions = unit(torch.view_as_real(waves), dim=-1)
+        return torch.cat([directions[..., 0], directions[..., 1]], dim=1)
 
 
 class LocalContrast(nn.Module):
     """Two images are equal when the standard deviations around every pixel are equal, in each channel.
 
     Formula: `sqrt(max(blur(x^2) - blur(x)^2, 0) + 1/255^2)` with a Gaussian window; borders are repeated.
-    `(N, C, H, W)` gives features of that shape. Blind to offsets and to where in the window something is.
+    `(N, C, H, W)` gives features of that shape. Blind to offsets, and nearly to where in the window something is.
 
     Args:
         sigma: of the window, in pixels.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from losslens.losses.color import CB_601, CR_601, LUMA_601, LUMA_709, Direction
 
 TOLERANCE = 1e-5  # of directions: the weights are stored in float32
+LEVEL = 1 / 255  # the smallest difference between values of 8 bits that are not equal
 
 
 def check_images(images: Tensor) -> None:
@@ -23,6 +24,11 @@ def check_images(images: Tensor) -> None:
 def precise(images: Tensor) -> Tensor:
     """Bring half precision to float32, in which powers and transforms are computed."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
+
+
+def unit(features: Tensor, dim: int = 1) -> Tensor:
+    """Bring vectors to length 1, those shorter than 1/255 to 255 times their length: at 0 the gradient is finite."""
+    return features / features.square().sum(dim, keepdim=True).clamp(min=LEVEL**2).sqrt()
 
 
 class LinearView(nn.Module):

@@ -5,7 +5,7 @@ one module, and an array steps its members itself.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,14 +48,15 @@ class Peers:
             work.wait()
             gradient /= self.count
 
-    def agree(self, loss: Tensor) -> Tensor:
-        """Return the mean of the losses of all processes, and let all stop that any is asked to."""
-        shared = torch.stack([loss.detach().float(), loss.new_tensor(float(bool(self.wish))).float()])
+    def agree(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """Return the means of losses over all processes, and let all stop that any is asked to."""
+        asked = losses[0].new_tensor(float(bool(self.wish)))
+        shared = torch.stack([each.detach().float() for each in (*losses, asked)])
         dist.all_reduce(shared)
-        if shared[1] > 0:
+        if shared[-1] > 0:
             self.wish.request("another process of it was asked to stop", 130)
             self.agreed.request(self.wish.reason, self.wish.exit_code)
-        return shared[0] / self.count
+        return list((shared[:-1] / self.count).unbind())
 
     def any(self, value: bool, device: torch.device) -> bool:
         """Whether it is true in any process."""
@@ -67,9 +68,11 @@ class Peers:
         return values
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Let all have the buffers of the first process, such as the statistics of a batch norm."""
-        for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
+        """Let all have the first process's buffers that are part of its state, such as statistics of batch norms."""
+        state = module.state_dict()
+        for name, buffer in module.named_buffers():
+            if name in state:
+                dist.broadcast(buffer, 0)
 
 
 def num_peers(trainer: Mapping[str, Any]) -> int:

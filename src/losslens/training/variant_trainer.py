@@ -99,7 +99,7 @@ class VariantTrainer:
     @property
     def estimated_stepping_batches(self) -> int | float:
         """Steps of the whole training."""
-        return total_steps(self._trainer, self.num_training_batches)
+        return total_steps(self._trainer, self.num_training_batches) or self.num_training_batches  # schedules need some
 
     def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip as the array's settings say."""
@@ -139,5 +139,5 @@ def total_steps(trainer: L.Trainer, steps_per_epoch: int) -> int | float:
     epochs, steps = trainer.max_epochs, trainer.max_steps
     limits = [] if steps == -1 else [steps]
     if epochs is not None and epochs != -1:
-        limits.append(steps_per_epoch * max(epochs, 1))
+        limits.append(steps_per_epoch * epochs)
     return min(limits, default=float("inf"))
