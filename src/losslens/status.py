@@ -64,7 +64,8 @@ def _not_at_work(sweep: "SweepResult") -> str:
     from losslens.sweep.arrays import stored_arrays
 
     if arrays := stored_arrays(sweep.folder):
-        return f"{counted(len(arrays), 'array')} to train, and no process is at work"
+        waiting = f"{counted(len(arrays), 'array')} to train, and no process is at work"
+        return f"{waiting}; if none waits in a queue, go on with: python train.py resume={sweep.folder}"
     if len(sweep.done) == len(sweep.variants):
         return "all variants are done"
     return f"no process is at work on it; go on with: python train.py resume={sweep.folder}"

@@ -103,7 +103,7 @@ REFERENCES = {
     "focal_frequency": focal_frequency,
 }
 # As far as the reference goes: single precision of scikit-image's constants, epsilons of piq.
-TOLERANCES = {"lab": 1e-5, "vif": 1e-5, "haarpsi": 1e-5}
+TOLERANCES = {"lab": 1e-5, "vif": 1e-5, "haarpsi": 1e-5, "ms_ssim": 1e-5, "l1_ssim": 1e-5}
 ELSEWHERE = {"perceptual", "style", "lpips", "dists"}  # in test_networks
 ROUNDING = {"vif": 1e-6, "ms_ssim": 1e-6, "l1_ssim": 1e-6, "style": 1e-9}  # at equality
 ASYMMETRIC = {"vif"}
@@ -173,6 +173,18 @@ class TestEveryLoss:
         expected = float(REFERENCES[name](input.numpy(), target.numpy()))
         assert make(name)(input, target).item() == pytest.approx(expected, rel=TOLERANCES.get(name, 1e-6))
 
+    def test_descends_to_a_photograph(self, name, photograph):
+        target = photograph[..., :48, :48]
+        input = (0.5 * target + 0.5 * target.flip(1, 3)).requires_grad_()
+        loss = make(name)
+        optimizer = torch.optim.Adam([input], lr=0.01)
+        first = loss(input, target).item()
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss(input, target).backward()
+            optimizer.step()
+        assert loss(input, target).item() < 0.7 * first
+
     def test_gradient_is_that_of_differences(self, name):
         generator = torch.Generator().manual_seed(1)
         input, target = torch.rand(2, 1, 3, 44, 45, generator=generator, dtype=torch.float64)
@@ -197,6 +209,7 @@ class TestEveryLoss:
     def test_has_no_state_and_passes_the_check(self, name, photograph):
         loss = make(name)
         assert not loss.state_dict()
+        assert all(buffer.dtype != torch.float64 for buffer in loss.buffers())  # which not every device has
         check_loss(loss, photograph)
 
     def test_first_line_says_what_it_sees(self, name):

@@ -77,7 +77,7 @@ class Lab(nn.Module):
             raise ValueError(f"parts {parts} of Lab: use some of l, a and b")
         self.parts = parts
         table = torch.tensor(SRGB_TO_XYZ, dtype=torch.float64) / torch.tensor(D65, dtype=torch.float64)[:, None]
-        self.register_buffer("matrix", table, persistent=False)
+        self.register_buffer("matrix", table.float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the parts, `(N, K, H, W)`."""
@@ -115,7 +115,8 @@ class ColorBlind(nn.Module):
         replaced = torch.eye(3, dtype=torch.float64)
         index = "lm".index(missing)
         replaced[index] = torch.tensor(CONES_FROM_OTHERS[missing], dtype=torch.float64)
-        self.register_buffer("matrix", torch.linalg.inv(cones) @ replaced @ cones, persistent=False)
+        matrix = torch.linalg.inv(cones) @ replaced @ cones
+        self.register_buffer("matrix", matrix.float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the colors that are seen, `(N, 3, H, W)`, gamma-encoded."""

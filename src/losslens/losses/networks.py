@@ -308,7 +308,7 @@ class DISTS(nn.Module):
         total = trained["alpha"].sum() + trained["beta"].sum()
         self.register_buffer("alpha", trained["alpha"].detach().flatten() / total, persistent=False)
         self.register_buffer("beta", trained["beta"].detach().flatten() / total, persistent=False)
-        line = torch.hann_window(5, periodic=False, dtype=torch.float64)[1:-1]
+        line = torch.hann_window(5, periodic=False)[1:-1]
         self.register_buffer("window", torch.outer(line, line) / line.sum() ** 2, persistent=False)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

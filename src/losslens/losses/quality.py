@@ -41,8 +41,7 @@ class MSSSIM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        line = torch.exp(-0.5 * ((torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2) / SIGMA) ** 2)
-        self.register_buffer("line", line / line.sum(), persistent=False)
+        self.register_buffer("line", _gaussian(WINDOW, SIGMA), persistent=False)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, C, H, W)` in [0, 1]; returns a scalar.
@@ -67,12 +66,11 @@ class MSSSIM(nn.Module):
 
     def _terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return luminance, and contrast and structure, of every window."""
-        line = self.line.to(first)
-        mean = _blurred(first, line), _blurred(second, line)
+        mean = _blurred(first, self.line), _blurred(second, self.line)
         product = mean[0] * mean[1]
         squares = mean[0].square() + mean[1].square()
-        variances = _blurred(first.square() + second.square(), line) - squares
-        covariance = _blurred(first * second, line) - product
+        variances = _blurred(first.square() + second.square(), self.line) - squares
+        covariance = _blurred(first * second, self.line) - product
         luminance = (2 * product + SSIM_CONSTANTS[0]) / (squares + SSIM_CONSTANTS[0])
         return luminance, (2 * covariance + SSIM_CONSTANTS[1]) / (variances + SSIM_CONSTANTS[1])
 
@@ -93,8 +91,7 @@ class VIF(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for scale, size in enumerate(VIF_WINDOWS):
-            line = torch.exp(-0.5 * ((torch.arange(size, dtype=torch.float64) - size // 2) / (size / 5)) ** 2)
-            self.register_buffer(f"line{scale}", line / line.sum(), persistent=False)
+            self.register_buffer(f"line{scale}", _gaussian(size, size / 5), persistent=False)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, C, H, W)` in [0, 1]; returns a scalar.
@@ -107,7 +104,7 @@ class VIF(nn.Module):
         kept: Any = VIF_EPSILON
         all_: Any = VIF_EPSILON
         for scale in range(len(VIF_WINDOWS)):
-            line: Tensor = getattr(self, f"line{scale}").to(first)
+            line: Tensor = getattr(self, f"line{scale}")
             if scale:
                 first, second = (_blurred(each, line)[..., ::2, ::2] for each in (first, second))
             gain, remaining, variance = self._channel(first, second, line)
@@ -128,8 +125,14 @@ class VIF(nn.Module):
         return gain, remaining.clamp(min=VIF_EPSILON), torch.where(of_second >= VIF_EPSILON, of_second, 0.0)
 
 
+def _gaussian(size: int, sigma: float) -> Tensor:
+    return torch.exp(-0.5 * ((torch.arange(size) - size // 2) / sigma) ** 2)
+
+
 def _blurred(images: Tensor, line: Tensor) -> Tensor:
-    """Correlate with a window of these weights along both axes, within the image."""
+    """Correlate with a window of these weights, made to sum to 1, along both axes, within the image."""
+    line = line.to(images)
+    line = line / line.sum()
     return F.conv2d(F.conv2d(images, line[None, None, None]), line[None, None, :, None])
 
 

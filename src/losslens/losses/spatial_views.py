@@ -30,14 +30,16 @@ def filter_channels(images: Tensor, kernel: Tensor) -> Tensor:
 
 
 def smooth(images: Tensor, line: Tensor, stride: int = 1) -> Tensor:
-    """Correlate every channel with a line of weights, along rows and along columns."""
+    """Correlate every channel with a line of weights, made to sum to 1, along rows and along columns."""
+    line = line.to(images)
+    line = line / line.sum()
     for kernel in (line[None], line[:, None]):
         images = filter_channels(images, kernel)
     return images[..., ::stride, ::stride]
 
 
 def gaussian(sigma: float) -> Tensor:
-    """Return weights of a Gaussian out to 4 sigma, which sum to 1; float64.
+    """Return weights of a Gaussian out to 4 sigma.
 
     Raises:
         ValueError: if sigma is not above 0.
@@ -45,8 +47,7 @@ def gaussian(sigma: float) -> Tensor:
     if not sigma > 0:
         raise ValueError(f"sigma {sigma} is not above 0: give pixels")
     radius = round(4 * sigma)
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
-    return weights / weights.sum()
+    return torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
 
 
 class Edges(nn.Module):
