@@ -10,7 +10,8 @@ from torchmetrics.functional.image.dists import DISTSNetwork
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from losslens.losses.distances import Gram
-from losslens.losses.networks import DISTS, LPIPS, NETWORKS, Network, NetworkFeatures, NetworkLoss
+from losslens.losses.judged import DISTS, LPIPS
+from losslens.losses.networks import NETWORKS, Network, NetworkFeatures, NetworkLoss
 
 pytestmark = pytest.mark.usefixtures("downloaded")
 

@@ -33,7 +33,7 @@ class NaNLater(torch.nn.Module):
 """
 
 CASES = {
-    "unknown loss": (["loss=l3"], "Could not find 'loss/l3' Available options in 'loss': blue green l1 luma mse red"),
+    "unknown loss": (["loss=l3"], "Could not find 'loss/l3' Available options in 'loss': blue chroma color_blind"),
     "unknown data": (["data=imagenet"], "Available options in 'data': arrays cifar10 folder photos shapes stl10"),
     "unknown key": (["optimizer.learning_rate=1"], "Could not override 'optimizer.learning_rate'"),
     "missing value": (["data=folder"], "data.root has no value: give it one with data.root=VALUE"),

@@ -223,9 +223,7 @@ class Member:
                 loss = self.module.training_step(images)
             shown = loss.detach()
             if self.peers:
-                names = [name for name in self.logged if name.startswith("train/loss/")]  # of a mix
-                shown, *parts = self.peers.agree([loss, *(self.logged[name] for name in names)])
-                self.logged.update(zip(["train/loss", *names], [shown, *parts], strict=True))
+                shown = self.peers.agree(loss, self.logged)
             if look:
                 self.check(shown.item(), self.step + 1)
             self._call("on_before_zero_grad", optimizer)

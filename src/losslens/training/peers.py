@@ -5,7 +5,7 @@ one module, and an array steps its members itself.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -48,15 +48,23 @@ class Peers:
             work.wait()
             gradient /= self.count
 
-    def agree(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """Return the means of losses over all processes, and let all stop that any is asked to."""
-        asked = losses[0].new_tensor(float(bool(self.wish)))
-        shared = torch.stack([each.detach().float() for each in (*losses, asked)])
+    def agree(self, loss: Tensor, logged: MutableMapping[str, Any]) -> Tensor:
+        """Return the mean of the losses of all processes, and let all stop that any is asked to.
+
+        Args:
+            loss: of this one.
+            logged: gets that mean as `train/loss`, and those of the terms of a mix.
+        """
+        terms = [name for name in logged if name.startswith("train/loss/")]
+        asked = loss.new_tensor(float(bool(self.wish)))
+        shared = torch.stack([each.detach().float() for each in (loss, *(logged[name] for name in terms), asked)])
         dist.all_reduce(shared)
         if shared[-1] > 0:
             self.wish.request("another process of it was asked to stop", 130)
             self.agreed.request(self.wish.reason, self.wish.exit_code)
-        return list((shared[:-1] / self.count).unbind())
+        means = shared[:-1] / self.count
+        logged.update(zip(["train/loss", *terms], means.unbind(), strict=True))
+        return means[0]
 
     def any(self, value: bool, device: torch.device) -> bool:
         """Whether it is true in any process."""
