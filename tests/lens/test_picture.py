@@ -59,7 +59,7 @@ def test_tiny_images(size):
     assert found["white noise"].relative == 1
     assert metamers(nn.L1Loss(), image, steps=20)[0].loss <= 1e-4
     assert recover(nn.L1Loss(), image).error < 1e-2
-    with pytest.raises(ValueError, match="too small for SSIM"):
+    with pytest.raises(ValueError, match="too small for ssim"):
         responses(SSIM(), image)
 
 
