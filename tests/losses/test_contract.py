@@ -2,16 +2,15 @@
 
 import re
 
-import kornia
 import numpy as np
 import piq
 import pytest
 import torch
+from by_other_means import differences, ms_ssim, seen_without_middle_cones, sobel, ssim
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from skimage.color import rgb2lab
-from skimage.metrics import structural_similarity
 
 from losslens.build import build_loss
 from losslens.lens.subject import linear_view
@@ -40,36 +39,9 @@ def l1(input, target):
     return abs(input - target).mean()
 
 
-def ssim(input, target):
-    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    pads = ((0, 0), (0, 0), (5, 5), (5, 5))  # scikit-image leaves out the border, torchmetrics reflects it
-    pairs = zip(*(np.pad(x, pads, mode="reflect") for x in (input, target)), strict=True)
-    return 1 - np.mean([structural_similarity(a, b, channel_axis=0, **settings) for a, b in pairs])
-
-
-def ms_ssim(input, target):
-    weights = torch.tensor([0.0448, 0.2856, 0.3001], dtype=torch.float64)  # of three scales, which fit into 64 pixels
-    return 1 - piq.multi_scale_ssim(*map(torch.from_numpy, (input, target)), scale_weights=weights / weights.sum())
-
-
-def seen_without_middle_cones(x):
-    """Vienot, Brettel and Mollon: equal long and short cones, the third from them; sRGB from scikit-image's XYZ."""
-    linear = np.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
-    cones = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
-    long, _, short = np.einsum("kc,nchw->knhw", cones, linear)
-    found = np.einsum("ck,knhw->nchw", np.linalg.inv(cones), [long, 0.494207 * long + 1.24827 * short, short])
-    return np.where(found > 0.0031308, 1.055 * np.maximum(found, 0.0031308) ** (1 / 2.4) - 0.055, found * 12.92)
-
-
 def focal_frequency(input, target):
     sizes = abs(np.fft.fft2(input - target, norm="ortho"))
     return (sizes**3 / sizes.max((2, 3), keepdims=True)).mean()
-
-
-def differences(x):
-    across, down = np.zeros_like(x), np.zeros_like(x)
-    across[..., :-1], down[..., :-1, :] = np.diff(x, axis=3), np.diff(x, axis=2)
-    return np.concatenate([across, down], axis=1)
 
 
 def with_piq(function, of_channels=False):
@@ -90,7 +62,7 @@ REFERENCES = {
     "luma": lambda a, b: l1(luma(a), luma(b)),
     "chroma": lambda a, b: l1(color_differences(a), color_differences(b)),
     "lab": lambda a, b: l1(rgb2lab(a, channel_axis=1), rgb2lab(b, channel_axis=1)),
-    "edges": lambda a, b: l1(*(kornia.filters.sobel(torch.from_numpy(x)).numpy() for x in (a, b))),
+    "edges": lambda a, b: l1(sobel(a), sobel(b)),
     "color_blind": lambda a, b: l1(seen_without_middle_cones(a), seen_without_middle_cones(b)),
     "shape_only": lambda a, b: l1(differences(luma(a)), differences(luma(b))),
     "ssim": ssim,

@@ -3,16 +3,15 @@
 import itertools
 
 import numpy as np
-import piq
 import pytest
 import torch
+from by_other_means import ms_ssim, ssim
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
-from skimage.metrics import structural_similarity
 
 from losslens.build import build
 from losslens.losses import LinearView, Loss, Luma, check_loss
@@ -55,17 +54,6 @@ def sliced_wasserstein(a, b):
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     rows = [np.einsum("kc,ncp->nkp", axes, x.reshape(*x.shape[:2], -1)).reshape(-1, x[0, 0].size) for x in (a, b)]
     return np.mean([wasserstein_distance(*pair) for pair in zip(*rows, strict=True)])
-
-
-def ssim(a, b):
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    padded = [np.pad(x, ((0, 0), (0, 0), (5, 5), (5, 5)), mode="reflect") for x in (a, b)]
-    return 1 - np.mean([structural_similarity(*pair, channel_axis=0, **options) for pair in zip(*padded, strict=True)])
-
-
-def ms_ssim(a, b):
-    weights = torch.tensor([0.0448, 0.2856, 0.3001], dtype=torch.float64)
-    return float(1 - piq.multi_scale_ssim(*map(torch.from_numpy, (a, b)), scale_weights=weights / weights.sum()))
 
 
 REFERENCES = {

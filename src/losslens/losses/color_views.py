@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from losslens.losses.color import CONES_FROM_OTHERS, D65, LAB_BEND, RGB_TO_CONES, SRGB_TO_XYZ
-from losslens.losses.views import LEVEL, check_images, precise, unit
+from losslens.losses.views import LEVEL, check_images, precise, project, unit
 
 
 def decode_srgb(encoded: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Lab(nn.Module):
         """Return the parts, `(N, K, H, W)`."""
         check_images(images)
         linear = decode_srgb(precise(images))
-        shares = (self.matrix.to(linear) @ linear.flatten(2)).view_as(linear)
+        shares = project(self.matrix, linear)
         roots = shares.clamp(min=LAB_BEND**3) ** (1 / 3)
         x, y, z = torch.where(shares > LAB_BEND**3, roots, shares / (3 * LAB_BEND**2) + 4 / 29).unbind(1)
         found = {"l": 116 * y - 16, "a": 500 * (x - y), "b": 200 * (y - z)}
@@ -122,4 +122,4 @@ class ColorBlind(nn.Module):
         """Return the colors that are seen, `(N, 3, H, W)`, gamma-encoded."""
         check_images(images)
         linear = decode_srgb(precise(images))
-        return encode_srgb((self.matrix.to(linear) @ linear.flatten(2)).view_as(linear))
+        return encode_srgb(project(self.matrix, linear))

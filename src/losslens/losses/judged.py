@@ -13,6 +13,7 @@ from losslens.losses.networks import NETWORKS, Network, run
 from losslens.losses.views import check_images, precise
 
 WEIGHTS = Path(torchmetrics.functional.image.__file__).parent  # of channels, which torchmetrics brings
+HEADS = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze"}  # files of LPIPS by network
 EPSILON = 1e-8  # of LPIPS
 DISTS_CONSTANT = 1e-6
 
@@ -33,18 +34,14 @@ class LPIPS(nn.Module):
         ValueError: as of `Network`.
     """
 
-    HEADS = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze"}  # noqa: RUF012
-
     def __init__(self, network: str = "alexnet", weights: str | None = None) -> None:
         super().__init__()
-        if network not in self.HEADS:
-            raise ValueError(f"network {network} has no weights of LPIPS: use {', '.join(self.HEADS)}")
+        if network not in HEADS:
+            raise ValueError(f"network {network} has no weights of LPIPS: use {', '.join(HEADS)}")
         # ImageNet's mean and deviation on a scale from -1 to 1, rounded as in the source.
         mean, std = [(1 + each) / 2 for each in (-0.030, -0.088, -0.188)], [each / 2 for each in (0.458, 0.448, 0.450)]
         self.network = Network(network, weights, mean, std)
-        heads = torch.load(
-            WEIGHTS / "lpips_models" / f"{self.HEADS[network]}.pth", map_location="cpu", weights_only=True
-        )
+        heads = torch.load(WEIGHTS / "lpips_models" / f"{HEADS[network]}.pth", map_location="cpu", weights_only=True)
         self.count = len(self.network.layers)
         for index in range(self.count):
             self.register_buffer(f"head{index}", heads[f"lin{index}.model.1.weight"], persistent=False)
@@ -121,8 +118,7 @@ class DISTS(nn.Module):
         return lost.mean().to(input.dtype)
 
     def _answers(self, images: Tensor) -> list[Tensor]:
-        answers = [images]
-        features = (images - self.network.mean.to(images)) / self.network.std.to(images)
+        features, answers = self.network.normalize(images), [images]
         for index, layer in enumerate(self.layers):
             features = run(layer, self._pool(features) if index else features)
             answers.append(features)

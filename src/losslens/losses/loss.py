@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from losslens.losses.views import check_size
+
 
 class Loss(nn.Module):
     """Two images are equal when their views are equal.
@@ -58,8 +60,7 @@ def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 
             f"input {tuple(input.shape)} and target {tuple(target.shape)} differ in shape: {name} compares images of "
             "one size"
         )
-    if side > 1 and input.ndim != 4:
-        raise ValueError(f"{name} compares images (N, C, H, W), and these have shape {tuple(input.shape)}")
-    if min(input.shape[-2:]) < side:
-        size = f"{input.shape[-2]}x{input.shape[-1]}"
-        raise ValueError(f"images of {size} are too small for {name}: {side} pixels or more")
+    if side > 1:
+        if input.ndim != 4:
+            raise ValueError(f"{name} compares images (N, C, H, W), and these have shape {tuple(input.shape)}")
+        check_size(input, name, side)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.views import check_images
+from losslens.losses.views import check_images, in_one_row
 
 
 class RandomFeatures(nn.Module):
@@ -40,5 +40,5 @@ class RandomFeatures(nn.Module):
         for index in range(self.depth):
             weights: Tensor = getattr(self, f"weights{index}")
             features = F.conv2d(features, weights.to(features), stride=2, padding=1).relu()
-            answers.append(features.flatten(1))
-        return torch.cat([each * (answers[0].shape[1] / each.shape[1]) for each in answers], dim=1)
+            answers.append(features)
+        return in_one_row(answers)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.hub import HASH_REGEX
 
 from losslens.losses.loss import check_pair
-from losslens.losses.views import check_images, precise
+from losslens.losses.views import check_images, check_size, in_one_row, precise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -98,17 +98,16 @@ class Network(nn.Module):
             ValueError: if an image is too small.
         """
         check_images(images)
-        smallest = NETWORKS[self.name].smallest
-        if min(images.shape[-2:]) < smallest:
-            size = f"{images.shape[-2]}x{images.shape[-1]}"
-            raise ValueError(f"images of {size} are too small for {self.name}: {smallest} pixels or more")
-        features = precise(images)
-        features = (features - self.mean.to(features)) / self.std.to(features)
-        answers = []
+        check_size(images, self.name, NETWORKS[self.name].smallest)
+        features, answers = self.normalize(precise(images)), []
         for layer in self.layers:
             features = run(layer, features)
             answers.append(features)
         return answers
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Subtract the mean, and divide by the standard deviation, that the network was trained with."""
+        return (images - self.mean.to(images)) / self.std.to(images)
 
 
 def run(layer: nn.Module, features: Tensor) -> Tensor:
@@ -170,8 +169,7 @@ class NetworkFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the answers in one row, `(N, F)`."""
         answers = self.network(images)
-        rows = [answers[index].flatten(1) for index in self.indices]
-        return torch.cat([row * (rows[0].shape[1] / row.shape[1]) for row in rows], dim=1)
+        return in_one_row([answers[index] for index in self.indices])
 
 
 def _indices(network: Network, layers: Sequence[int] | None) -> list[int]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losslens.losses.loss import check_pair
-from losslens.losses.views import check_images, precise
+from losslens.losses.spatial_views import blur, gaussian
+from losslens.losses.views import LinearView, Luma, precise
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
@@ -41,7 +42,7 @@ class MSSSIM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("line", _gaussian(WINDOW, SIGMA), persistent=False)
+        self.register_buffer("line", gaussian(WINDOW, SIGMA), persistent=False)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, C, H, W)` in [0, 1]; returns a scalar.
@@ -66,11 +67,11 @@ class MSSSIM(nn.Module):
 
     def _terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return luminance, and contrast and structure, of every window."""
-        mean = _blurred(first, self.line), _blurred(second, self.line)
+        mean = blur(first, self.line), blur(second, self.line)
         product = mean[0] * mean[1]
         squares = mean[0].square() + mean[1].square()
-        variances = _blurred(first.square() + second.square(), self.line) - squares
-        covariance = _blurred(first * second, self.line) - product
+        variances = blur(first.square() + second.square(), self.line) - squares
+        covariance = blur(first * second, self.line) - product
         luminance = (2 * product + SSIM_CONSTANTS[0]) / (squares + SSIM_CONSTANTS[0])
         return luminance, (2 * covariance + SSIM_CONSTANTS[1]) / (variances + SSIM_CONSTANTS[1])
 
@@ -91,7 +92,7 @@ class VIF(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for scale, size in enumerate(VIF_WINDOWS):
-            self.register_buffer(f"line{scale}", _gaussian(size, size / 5), persistent=False)
+            self.register_buffer(f"line{scale}", gaussian(size, size / 5), persistent=False)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, C, H, W)` in [0, 1]; returns a scalar.
@@ -106,7 +107,7 @@ class VIF(nn.Module):
         for scale in range(len(VIF_WINDOWS)):
             line: Tensor = getattr(self, f"line{scale}")
             if scale:
-                first, second = (_blurred(each, line)[..., ::2, ::2] for each in (first, second))
+                first, second = (blur(each, line)[..., ::2, ::2] for each in (first, second))
             gain, remaining, variance = self._channel(first, second, line)
             kept = kept + torch.log10(1 + gain.square() * variance / (remaining + VIF_NOISE)).sum((1, 2, 3))
             all_ = all_ + torch.log10(1 + variance / VIF_NOISE).sum((1, 2, 3))
@@ -115,25 +116,14 @@ class VIF(nn.Module):
 
     def _channel(self, first: Tensor, second: Tensor, line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return how `first` follows from `second` in every window: gain, variance that remains, variance of second."""
-        means = _blurred(first, line), _blurred(second, line)
-        of_first = (_blurred(first.square(), line) - means[0].square()).relu()
-        of_second = (_blurred(second.square(), line) - means[1].square()).relu()
-        covariance = _blurred(first * second, line) - means[0] * means[1]
+        means = blur(first, line), blur(second, line)
+        of_first = (blur(first.square(), line) - means[0].square()).relu()
+        of_second = (blur(second.square(), line) - means[1].square()).relu()
+        covariance = blur(first * second, line) - means[0] * means[1]
         follows = (of_first >= VIF_EPSILON) & (of_second >= VIF_EPSILON) & (covariance >= 0)
         gain = torch.where(follows, covariance / (of_second + VIF_EPSILON), 0.0)
         remaining = torch.where(follows, of_first - gain * covariance, of_first)
         return gain, remaining.clamp(min=VIF_EPSILON), torch.where(of_second >= VIF_EPSILON, of_second, 0.0)
-
-
-def _gaussian(size: int, sigma: float) -> Tensor:
-    return torch.exp(-0.5 * ((torch.arange(size) - size // 2) / sigma) ** 2)
-
-
-def _blurred(images: Tensor, line: Tensor) -> Tensor:
-    """Correlate with a window of these weights, made to sum to 1, along both axes, within the image."""
-    line = line.to(images)
-    line = line / line.sum()
-    return F.conv2d(F.conv2d(images, line[None, None, None]), line[None, None, :, None])
 
 
 class GMSD(nn.Module):
@@ -146,12 +136,11 @@ class GMSD(nn.Module):
     Source: Xue, Zhang, Mou and Bovik, 2014, doi:10.1109/TIP.2013.2293423.
     """
 
-    weights: Tensor
     kernels: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.tensor([YIQ[0]]), persistent=False)
+        self.luma = Luma()
         kernel = torch.tensor(PREWITT)
         self.register_buffer("kernels", torch.stack([kernel, kernel.T])[:, None], persistent=False)
 
@@ -162,8 +151,7 @@ class GMSD(nn.Module):
             ValueError: if the two differ in shape, or a side is below 4 pixels.
         """
         check_pair(input, target, "gmsd", 4)
-        check_images(input)
-        first, second = (self._slopes(_halved(_mixed(self.weights, precise(each)))) for each in (input, target))
+        first, second = (self._slopes(_halved(self.luma(precise(each)))) for each in (input, target))
         similarity = (2 * first * second + GMSD_CONSTANT) / (first.square() + second.square() + GMSD_CONSTANT)
         differences = similarity.flatten(1) - similarity.flatten(1).mean(1, keepdim=True)
         deviation: Tensor = torch.linalg.vector_norm(differences, dim=1) / differences.shape[1] ** 0.5
@@ -184,11 +172,9 @@ class HaarPSI(nn.Module):
     Source: Reisenhofer, Bosse, Kutyniok and Wiegand, 2018, doi:10.1016/j.image.2017.11.001.
     """
 
-    weights: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.tensor(YIQ), persistent=False)
+        self.yiq = LinearView(YIQ)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)` in [0, 1]; returns a scalar.
@@ -197,8 +183,7 @@ class HaarPSI(nn.Module):
             ValueError: if the two differ in shape, or a side is below 16 pixels.
         """
         check_pair(input, target, "haarpsi", 2 ** (HAAR_SCALES + 1))
-        check_images(input)
-        first, second = (_halved(_mixed(self.weights, precise(each))) for each in (input, target))
+        first, second = (_halved(self.yiq(precise(each))) for each in (input, target))
         waves = [(_haar(first[:, :1], scale), _haar(second[:, :1], scale)) for scale in range(1, HAAR_SCALES + 1)]
         coarse = torch.maximum(*waves[-1])
         fine = torch.stack([_similar(*pair) for pair in waves[:-1]]).mean(0)
@@ -233,12 +218,6 @@ class FocalFrequency(nn.Module):
         sizes = power.detach().sqrt()
         weights = sizes / sizes.amax((-2, -1), keepdim=True).clamp(min=torch.finfo(sizes.dtype).tiny)
         return (weights * power).mean().to(input.dtype)
-
-
-def _mixed(weights: Tensor, images: Tensor) -> Tensor:
-    """Return rows of weights times red, green and blue, `(N, K, H, W)`."""
-    mixed: Tensor = (weights.to(images) @ images.flatten(2)).view(len(images), -1, *images.shape[2:])
-    return mixed
 
 
 def _halved(images: Tensor) -> Tensor:

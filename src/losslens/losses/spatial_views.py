@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.views import LEVEL, precise, unit
+from losslens.losses.views import LEVEL, check_size, precise, unit
 
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)  # of Burt and Adelson's pyramid
@@ -15,39 +15,32 @@ def _check_places(images: Tensor) -> None:
         raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, C, H, W)")
 
 
-def filter_channels(images: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate every channel with one kernel; border pixels are repeated outwards.
-
-    Args:
-        images: `(N, C, H, W)`.
-        kernel: `(h, w)`, both odd.
-    """
-    rows, columns = kernel.shape
-    padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="replicate")
-    merged = padded.flatten(0, 1)[:, None]
-    filtered: Tensor = F.conv2d(merged, kernel.to(images)[None, None]).view(*images.shape)
-    return filtered
+def correlate(images: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate every channel of `(N, C, H, W)` with one kernel `(h, w)`, where that lies within the image."""
+    filtered: Tensor = F.conv2d(images.flatten(0, 1)[:, None], kernel.to(images)[None, None])
+    return filtered.view(*images.shape[:2], *filtered.shape[2:])
 
 
-def smooth(images: Tensor, line: Tensor, stride: int = 1) -> Tensor:
-    """Correlate every channel with a line of weights, made to sum to 1, along rows and along columns."""
+def repeat_borders(images: Tensor, width: int) -> Tensor:
+    """Repeat border pixels outwards, so many times."""
+    return F.pad(images, (width, width, width, width), mode="replicate")
+
+
+def blur(images: Tensor, line: Tensor) -> Tensor:
+    """Correlate with a line of weights, made to sum to 1, along rows and along columns, within the image."""
     line = line.to(images)
     line = line / line.sum()
-    for kernel in (line[None], line[:, None]):
-        images = filter_channels(images, kernel)
-    return images[..., ::stride, ::stride]
+    return correlate(correlate(images, line[None]), line[:, None])
 
 
-def gaussian(sigma: float) -> Tensor:
-    """Return weights of a Gaussian out to 4 sigma.
+def smooth(images: Tensor, line: Tensor) -> Tensor:
+    """Blur images to their own size; border pixels are repeated outwards."""
+    return blur(repeat_borders(images, len(line) // 2), line)
 
-    Raises:
-        ValueError: if sigma is not above 0.
-    """
-    if not sigma > 0:
-        raise ValueError(f"sigma {sigma} is not above 0: give pixels")
-    radius = round(4 * sigma)
-    return torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+
+def gaussian(size: int, sigma: float) -> Tensor:
+    """Return so many weights of a Gaussian, an odd number, around its middle; sigma in pixels."""
+    return torch.exp(-0.5 * ((torch.arange(size) - size // 2) / sigma) ** 2)
 
 
 class Edges(nn.Module):
@@ -67,7 +60,8 @@ class Edges(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return strengths `(N, C, H, W)`."""
         _check_places(images)
-        across, down = filter_channels(images, self.kernel), filter_channels(images, self.kernel.T)
+        padded = repeat_borders(images, 1)
+        across, down = correlate(padded, self.kernel), correlate(padded, self.kernel.T)
         return (across.square() + down.square() + 1e-6).sqrt()
 
 
@@ -104,7 +98,9 @@ class Lowpass(nn.Module):
 
     def __init__(self, sigma: float = 2.0) -> None:
         super().__init__()
-        self.register_buffer("line", gaussian(sigma), persistent=False)
+        if not sigma > 0:
+            raise ValueError(f"sigma {sigma} is not above 0: give pixels")
+        self.register_buffer("line", gaussian(2 * round(4 * sigma) + 1, sigma), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Blur `(N, C, H, W)`."""
@@ -152,15 +148,10 @@ class LaplacianPyramid(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return all bands of `(N, C, H, W)` in one row, `(N, F)`."""
         _check_places(images)
-        side = 2**self.levels
-        if min(images.shape[-2:]) < side:
-            size = f"{images.shape[-2]}x{images.shape[-1]}"
-            raise ValueError(
-                f"images of {size} are too small for {self.levels} levels of a pyramid: {side} pixels or more"
-            )
+        check_size(images, f"{self.levels} levels of a pyramid", 2**self.levels)
         bands, current = [], images
         for level in range(self.levels):
-            coarse = smooth(current, self.line, stride=2)
+            coarse = smooth(current, self.line)[..., ::2, ::2]
             up = _doubled(_doubled(coarse, 2, current.shape[2]), 3, current.shape[3])
             bands.append(4**level * (current - up).flatten(1))
             current = coarse
@@ -206,10 +197,10 @@ class Spectrum(nn.Module):
         return torch.cat([directions[..., 0], directions[..., 1]], dim=1)
 
 
-class LocalContrast(nn.Module):
+class LocalContrast(Lowpass):
     """Two images are equal when the standard deviations around every pixel are equal, in each channel.
 
-    Formula: `sqrt(max(blur(x^2) - blur(x)^2, 0) + 1/255^2)` with a Gaussian window; borders are repeated.
+    Formula: `sqrt(max(blur(x^2) - blur(x)^2, 0) + 1/255^2)` with the blur of `Lowpass`.
     `(N, C, H, W)` gives features of that shape. Blind to offsets, and nearly to where in the window something is.
 
     Args:
@@ -219,18 +210,13 @@ class LocalContrast(nn.Module):
         ValueError: if it is not above 0.
     """
 
-    line: Tensor
-
     def __init__(self, sigma: float = 1.5) -> None:
-        super().__init__()
-        self.register_buffer("line", gaussian(sigma), persistent=False)
+        super().__init__(sigma)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return local standard deviations `(N, C, H, W)`."""
-        _check_places(images)
         values = precise(images)
-        mean = smooth(values, self.line)
-        variance = smooth(values.square(), self.line) - mean.square()
+        variance = super().forward(values.square()) - super().forward(values).square()
         return (variance.clamp(min=0) + LEVEL**2).sqrt()
 
 

@@ -21,6 +21,22 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
 
 
+def check_size(images: Tensor, name: str, side: int) -> None:
+    """Check that images `(..., H, W)` are large enough.
+
+    Args:
+        images: of any kind.
+        name: of what compares or looks at them.
+        side: smallest height and width, in pixels.
+
+    Raises:
+        ValueError: if they are smaller.
+    """
+    if min(images.shape[-2:]) < side:
+        size = f"{images.shape[-2]}x{images.shape[-1]}"
+        raise ValueError(f"images of {size} are too small for {name}: {side} pixels or more")
+
+
 def precise(images: Tensor) -> Tensor:
     """Bring half precision to float32, in which powers and transforms are computed."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
@@ -29,6 +45,19 @@ def precise(images: Tensor) -> Tensor:
 def unit(features: Tensor, dim: int = 1) -> Tensor:
     """Bring vectors to length 1, those shorter than 1/255 to 255 times their length: at 0 the gradient is finite."""
     return features / features.square().sum(dim, keepdim=True).clamp(min=LEVEL**2).sqrt()
+
+
+def project(weights: Tensor, images: Tensor) -> Tensor:
+    """Return `weights`, `(K, 3)`, times red, green and blue at every pixel of `(N, 3, H, W)`: `(N, K, H, W)`."""
+    # A product of matrices: a 1x1 convolution of three channels takes five times as long on a CPU.
+    features = weights.to(images) @ images.flatten(2)
+    return features.view(len(images), -1, *images.shape[2:])
+
+
+def in_one_row(answers: Sequence[Tensor]) -> Tensor:
+    """Return features of layers, `(N, ...)` each, as `(N, F)`, scaled so that with L1 every layer weighs the same."""
+    rows = [answer.flatten(1) for answer in answers]
+    return torch.cat([row * (rows[0].shape[1] / row.shape[1]) for row in rows], dim=1)
 
 
 class LinearView(nn.Module):
@@ -62,9 +91,7 @@ class LinearView(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Project `(N, 3, H, W)` to `(N, K, H, W)`."""
         check_images(images)
-        # A product of matrices: a 1x1 convolution of three channels takes five times as long on a CPU.
-        features = self.weights.to(images) @ images.flatten(2)
-        return features.view(len(images), -1, *images.shape[2:])
+        return project(self.weights, images)
 
     def seen_axes(self) -> Tensor:
         """Return orthonormal directions of RGB, float64 `(rank, 3)`, that span what the features determine."""
