@@ -52,12 +52,60 @@ def test_a_weight_of_zero_leaves_no_gradient(photograph):
         ({"l1": -1}, "weight -1 of the term l1 is no number of 0 or more"),
         ({"l1": float("nan")}, "weight nan of the term l1 is no number of 0 or more"),
         ({"l1": "much"}, "weight much of the term l1 is no number of 0 or more"),
-        ({"l1": 0}, "all weights of l1 are 0"),
+        ({"l1": True}, "weight True of the term l1 is no number of 0 or more"),
+        ({"l1": []}, r"weights \[\] of the term l1 are no schedule: give points \[share, weight\]"),
+        ({"l1": [[0.5, 1], [0.2, 1]]}, "of the term l1 are no schedule"),
+        ({"l1": [[0, 1], [500, 2]]}, "of the term l1 are no schedule"),
+        ({"l1": [[0, 1], [1, -2]]}, "of the term l1 are no schedule"),
+        ({"l1": [0, 1]}, "of the term l1 are no schedule"),
+        ({"l1": 0}, "all weights of l1 are 0: give"),
+        ({"l1": [[0, 1], [1, 0]]}, "all weights of l1 are 0 at the end"),
     ],
 )
 def test_wrong_weights_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
         Mix({"l1": torch.nn.L1Loss()}, weights)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([[0.5, 2]], [2, 2, 2, 2, 2]),
+        ([[0, 0], [1, 4]], [0, 1, 2, 3, 4]),
+        ([[0.25, 1], [0.5, 3], [0.75, 0.5]], [1, 1, 3, 0.5, 0.5]),
+        ([[0, 1], [0.5, 1], [0.5, 2]], [1, 1, 2, 2, 2]),
+    ],
+)
+def test_schedules_have_straight_lines_and_jumps(points, expected):
+    mix = Mix({"l1": torch.nn.L1Loss()}, {"l1": points})
+    assert mix.moving_weights() == {}
+    mix.num_steps = 4
+    found = []
+    for _ in expected:
+        found.append(mix.moving_weights()["l1"].item())
+        mix.advance()
+    assert found == expected
+    assert mix.eval()(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)) == expected[-1]
+
+
+def test_uncertainty_is_that_of_the_formula(photograph):
+    mix = make("loss.weights.ssim=4", "loss.uncertainty=true")
+    l1, ssim = mix.parts(photograph.flip(-1), photograph).values()
+    with torch.no_grad():
+        mix.log_variances["l1"].fill_(0.5)
+    value = mix(photograph.flip(-1), photograph)
+    expected = torch.exp(torch.tensor(-0.5)) * l1 + 0.5 + 4 * ssim - torch.log(torch.tensor(4.0))
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    value.backward()
+    assert mix.log_variances["l1"].grad.item() == pytest.approx(1 - 0.6065307 * l1.item(), rel=1e-5)
+    assert mix.eval()(photograph.flip(-1), photograph).item() == pytest.approx((l1 + 4 * ssim).item())
+
+
+@pytest.mark.parametrize("weight", [0, [[0, 1], [1, 2]]])
+def test_uncertainty_begins_with_numbers_above_zero(weight):
+    terms = {"l1": torch.nn.L1Loss(), "mse": torch.nn.MSELoss()}
+    with pytest.raises(ValueError, match=r"weights by uncertainty begin at a number above 0, and mse does at"):
+        Mix(terms, {"l1": 1, "mse": weight}, uncertainty=True)
 
 
 @pytest.mark.parametrize("name", ["values", "a.b"])

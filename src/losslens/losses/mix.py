@@ -1,44 +1,77 @@
-"""A weighted sum of losses."""
+"""A weighted sum of losses, with weights that stay, follow a schedule, or are learned."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from losslens.losses.contract import check_loss
+
+Points = Sequence[Sequence[float]]
 
 
 class Mix(nn.Module):
     """Two images are equal when every term says so.
 
     Formula: `sum_k weights[k] * terms[k](input, target)`. 0 at equality if its terms are. Blind to what all are blind
-    to.
+    to. While it trains (`mix.train()`), weights may move: a scheduled one is that of `step` of `num_steps`; with
+    `uncertainty` it is `sum_k exp(-s_k) terms[k] + s_k`, whose `s_k = log(sigma_k^2)` are parameters to be learned,
+    which may be negative. Elsewhere (`mix.eval()`) weights are those given, the last ones of a schedule, so that values
+    compare over training, and with those of other networks.
+    Source of the uncertainty: Kendall, Gal and Cipolla, 2018, arXiv:1705.07115.
 
     Args:
         terms: losses by name.
-        weights: of each of them; 0 leaves a term out of the sum, which is logged all the same.
+        weights: of each of them: a number, where 0 leaves a term out of the sum, which is logged all the same; or a
+            schedule, points `[share, weight]` of training, from 0 to 1, with straight lines between them.
+        uncertainty: whether to learn them. They begin at those given.
 
     Raises:
-        ValueError: if there is no term, if a weight is no number of 0 or more, or all are 0, or if terms and weights
-            have different names.
+        ValueError: if there is no term, if a weight is no number of 0 or more, or all are 0, if a schedule is none, or
+            of weights that are learned, or if terms and weights have different names.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    step: Tensor
+
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float | Points],
+        uncertainty: bool = False,
+    ) -> None:
         super().__init__()
         if not terms or set(terms) != set(weights):
             raise ValueError(
                 f"a mix has weights for {', '.join(weights) or 'nothing'} and terms {', '.join(terms) or 'none'}: "
                 "give each term a weight, loss.weights.NAME=1, and each weight a term, +loss@loss.terms.NAME=LOSS"
             )
-        for name, weight in weights.items():
-            if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-                raise ValueError(f"weight {weight} of the term {name} is no number of 0 or more")
-        if not any(weights.values()):
-            raise ValueError(f"all weights of {', '.join(weights)} are 0: give one of them a larger one")
+        self.schedules = {name: _points(name, each) for name, each in weights.items() if isinstance(each, list | tuple)}
+        self.weights = {
+            name: self.schedules[name][-1][1] if name in self.schedules else _weight(name, each)
+            for name, each in weights.items()
+        }
+        if not any(self.weights.values()):
+            end = " at the end" if self.schedules else ""
+            raise ValueError(f"all weights of {', '.join(weights)} are 0{end}: give one of them a larger one")
         try:
             self.terms = nn.ModuleDict(terms)
         except KeyError as error:
             raise ValueError(f"a term cannot have this name: {error.args[0]}: use another one") from error
-        self.weights = dict(weights)
+        self.num_steps: int | None = None  # of training; until it is known, no schedule moves
+        if self.schedules:
+            self.register_buffer("step", torch.tensor(0))
+        self.log_variances: nn.ParameterDict | None = None
+        if uncertainty:
+            still = [name for name, weight in self.weights.items() if not weight or name in self.schedules]
+            if still:
+                raise ValueError(
+                    f"weights by uncertainty begin at a number above 0, and {still[0]} does at {weights[still[0]]}"
+                )
+            self.log_variances = nn.ParameterDict(
+                {name: nn.Parameter(torch.tensor(-math.log(weight))) for name, weight in self.weights.items()}
+            )
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)`; returns a scalar."""
@@ -50,8 +83,26 @@ class Mix(nn.Module):
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Add the terms up with their weights."""
-        total: Tensor = sum(self.weights[name] * value for name, value in parts.items() if self.weights[name])  # type: ignore[assignment]
-        return total
+        moving = self.moving_weights() if self.training else {}
+        weights = {name: moving.get(name, weight) for name, weight in self.weights.items()}
+        summands = [weights[name] * value for name, value in parts.items() if name in moving or weights[name]]
+        if self.training and self.log_variances is not None:
+            summands += self.log_variances.values()
+        total: Tensor = sum(summands)  # type: ignore[assignment]
+        return total.to(next(iter(parts.values())).dtype)
+
+    def moving_weights(self) -> dict[str, Tensor]:
+        """Return the weights of this step that are scheduled or learned, scalars."""
+        if self.log_variances is not None:
+            return {name: torch.exp(-each) for name, each in self.log_variances.items()}
+        if not self.schedules or self.num_steps is None:
+            return {}
+        share = self.step / self.num_steps
+        return {name: _between(points, share) for name, points in self.schedules.items()}
+
+    def advance(self) -> None:
+        """Count a step of training."""
+        self.step += 1
 
     def check(self, images: Tensor) -> None:
         """Check every term with originals `(N, 3, H, W)`.
@@ -64,3 +115,35 @@ class Mix(nn.Module):
                 check_loss(term, images)
             except ValueError as error:
                 raise ValueError(f"term {name}: {error}") from error
+
+
+def _weight(name: str, weight: object) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise ValueError(
+            f"weight {weight} of the term {name} is no number of 0 or more, and no schedule [[share, weight], ...]"
+        )
+    return weight
+
+
+def _points(name: str, points: Points) -> list[tuple[float, float]]:
+    """Check a schedule."""
+    try:
+        read = [(float(share), _weight(name, weight)) for share, weight in points]
+    except (TypeError, ValueError):
+        read = []
+    shares = [share for share, _ in read]
+    if not read or shares != sorted(shares) or not 0 <= shares[0] <= shares[-1] <= 1:
+        raise ValueError(
+            f"weights {points} of the term {name} are no schedule: give points [share, weight] whose shares of "
+            "training grow from 0 to 1, such as [[0,0],[0.5,1]]"
+        )
+    return read
+
+
+def _between(points: Sequence[tuple[float, float]], share: Tensor) -> Tensor:
+    """Read a schedule at a share of training; where two points have one share, it jumps to the second."""
+    weight = torch.full_like(share, points[0][1])
+    for (start, before), (end, after) in pairwise(points):
+        way = (share - start).clamp(0, end - start) / (end - start) if end > start else (share >= end).to(share)
+        weight = weight + (after - before) * way
+    return weight

@@ -35,7 +35,7 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
     modules, totals = {}, dict.fromkeys(losses, 0.0)
     for name, config in losses.items():
         try:
-            modules[name] = build_loss(config).to(module.device)
+            modules[name] = build_loss(config).eval().to(module.device)
         except Exception:  # another variant's loss, whose trouble that variant tells
             totals[name] = math.nan
     for batch in data.val_dataloader():

@@ -111,6 +111,9 @@ class LitAutoencoder(L.LightningModule):
             loss = self.loss.total(parts)
             for name, value in parts.items():
                 self.log(f"{stage}/loss/{name}", value, batch_size=len(images))
+            if stage == "train":
+                for name, weight in self.loss.moving_weights().items():
+                    self.log(f"train/weight/{name}", weight, batch_size=len(images))
         else:
             loss = self.loss(reconstructions, images)
         self.log(f"{stage}/loss", loss, batch_size=len(images))
@@ -136,6 +139,10 @@ class LitAutoencoder(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""
         optimizer = self.make_optimizer(self.parameters())
+        for mix in self.modules():
+            if isinstance(mix, Mix) and mix.schedules:
+                mix.num_steps = self._num_steps("the schedule of a weight")
+                optimizer.register_step_post_hook(partial(_advance, mix))
         if self.make_schedule is None:
             return optimizer
         schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
@@ -145,11 +152,18 @@ class LitAutoencoder(L.LightningModule):
         """Return the number of steps under the name by which the schedule asks for it, if it does."""
         given = schedule.keywords if isinstance(schedule, partial) else {}
         wanted = [name for name in inspect.signature(schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
-        wanted = [name for name in wanted[:1] if given.get(name) is None]
+        return {name: self._num_steps("the schedule") for name in wanted[:1] if given.get(name) is None}
+
+    def _num_steps(self, who: str) -> int:
+        """Return the number of steps of training, for somebody who needs it."""
         steps = self.trainer.estimated_stepping_batches
-        if wanted and steps == float("inf"):
-            raise ValueError("the schedule needs the number of steps, and training has no end: set trainer.max_epochs")
-        return {name: int(steps) for name in wanted}
+        if steps == float("inf"):
+            raise ValueError(f"{who} needs the number of steps, and training has no end: set trainer.max_epochs")
+        return int(steps)
+
+
+def _advance(mix: Mix, *_: Any) -> None:
+    mix.advance()
 
 
 def load_module(path: Path | str) -> LitAutoencoder:
