@@ -18,7 +18,8 @@ from losslens.losses.networks import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("downloaded")
 FOLDER = ROOT / "conf" / "loss" / "view"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+ELSEWHERE = {"timm", "open_clip"}  # in test_backbones
+NAMES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - ELSEWHERE)
 SMALLEST = {"laplacian": 8, **{name: known.smallest for name, known in NETWORKS.items()}}
 NEARLY = {"hue": 0.02, "phase": 0.02}  # what is shorter than 1/255 is not made of length 1
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -28,6 +29,7 @@ WEIGHTS = {
     "green": [[0, 1, 0]],
     "blue": [[0, 0, 1]],
     "luma": [LUMA],
+    "luma_709": [[0.2126, 0.7152, 0.0722]],
     "cb": [([0, 0, 1] - LUMA) / 1.772],
     "cr": [([1, 0, 0] - LUMA) / 1.402],
     "chroma": [([0, 0, 1] - LUMA) / 1.772, ([1, 0, 0] - LUMA) / 1.402],

@@ -84,10 +84,7 @@ class Network(nn.Module):
             raise ValueError(f"{weights} does not hold the weights of {name}: {str(error).splitlines()[-1]}") from error
         starts = (0, *known.ends)
         self.layers = nn.ModuleList(features[start:end] for start, end in zip(starts, known.ends, strict=False))
-        for module in self.layers.modules():  # buffers, so that no optimizer and no checkpoint takes them
-            for key, parameter in list(module.named_parameters(recurse=False)):
-                delattr(module, key)
-                module.register_buffer(key, parameter.detach(), persistent=False)
+        freeze(self.layers)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -110,14 +107,22 @@ class Network(nn.Module):
         return (images - self.mean.to(images)) / self.std.to(images)
 
 
-def run(layer: nn.Module, features: Tensor) -> Tensor:
-    """Apply a layer in the precision of the features."""
-    buffers = dict(layer.named_buffers())
+def freeze(network: nn.Module) -> nn.Module:
+    """Make all parameters and buffers of a network buffers that no optimizer and no checkpoint takes; returns it."""
+    for module in network.modules():
+        held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for key, value in held:
+            delattr(module, key)
+            module.register_buffer(key, value.detach(), persistent=False)
+    return network
+
+
+def run(layer: nn.Module, features: Tensor) -> Any:
+    """Apply a layer, or a network, in the precision of the features."""
+    buffers = {key: buffer for key, buffer in layer.named_buffers() if buffer.is_floating_point()}
     if all(buffer.dtype == features.dtype for buffer in buffers.values()):
-        answer: Tensor = layer(features)
-        return answer
-    converted: Tensor = functional_call(layer, {key: buffer.to(features) for key, buffer in buffers.items()}, features)
-    return converted
+        return layer(features)
+    return functional_call(layer, {key: buffer.to(features) for key, buffer in buffers.items()}, features)
 
 
 def _load(name: str, place: str) -> dict[str, Tensor]:
