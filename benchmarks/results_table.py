@@ -11,21 +11,12 @@ from pathlib import Path
 
 import torch
 
+from losslens.machine import machine
+
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # else it lists devices and advertises
 warnings.filterwarnings("ignore", ".*LeafSpec")
 
 FOLDER = Path(__file__).parent / "results"
-
-
-def machine() -> str:
-    """Name the GPU, or else the processor and the number of threads that PyTorch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M)):
-        model = found[1]
-    return f"{model}, {torch.get_num_threads()} cores"
 
 
 def write_table(script: str, head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str]) -> None:

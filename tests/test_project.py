@@ -25,6 +25,7 @@ ALLOWED = {
     "report": {"losses", "lens", "data", "page", "training", "build", "files"},
     "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "wording"},
     "trained": {"losses", "lens", "data", "training", "report", "build", "files"},
+    "catalogue": {"lens", "data", "training", "sweep", "trained", "build", "files", "machine"},
 }
 
 

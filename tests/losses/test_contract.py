@@ -1,5 +1,6 @@
 """Every conf/loss/*.yaml is held to the same contract; a new file is tested without writing a test."""
 
+import itertools
 import re
 
 import numpy as np
@@ -94,6 +95,18 @@ def pairs(photograph):
     yield 3 * random - 1, random  # a reconstruction is not clamped
 
 
+def extreme_images():
+    """The corners of RGB, flat; chessboards, a half in black and white, and noise of two values."""
+    for corner in itertools.product((0.0, 1.0), repeat=3):
+        yield torch.tensor(corner).view(1, 3, 1, 1).repeat(1, 1, 48, 48)
+    places = torch.arange(48)
+    patterns = [(places[:, None] // side + places // side) % 2 for side in (1, 2, 8)]
+    patterns += [(places >= 24).expand(48, 48), torch.rand(48, 48, generator=torch.Generator().manual_seed(0)) > 0.5]
+    for pattern in patterns:
+        for image in (pattern.float(), 1 - pattern.float()):
+            yield image.repeat(1, 3, 1, 1)
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryLoss:
     def test_is_zero_at_equality_and_positive_elsewhere(self, name, photograph):
@@ -184,10 +197,24 @@ class TestEveryLoss:
         assert all(buffer.dtype != torch.float64 for buffer in loss.buffers())  # which not every device has
         check_loss(loss, photograph)
 
-    def test_first_line_says_what_it_sees(self, name):
-        first = (ROOT / "conf" / "loss" / f"{name}.yaml").read_text().splitlines()[0]
+    def test_first_lines_say_what_it_is(self, name):
+        first, *others = (ROOT / "conf" / "loss" / f"{name}.yaml").read_text().splitlines()
         assert first.startswith("# sees: ")
         assert "blind to: " in first
+        assert others[0].startswith("# formula: ")
+        assert others[1].startswith("# range: 0 ")
+
+    def test_values_stay_in_the_range(self, name):
+        (text,) = re.findall(
+            r"^# range: 0 (?:or more|to (.+))$", (ROOT / "conf" / "loss" / f"{name}.yaml").read_text(), re.M
+        )
+        loss, largest = make(name), float(text or "inf")
+        with torch.no_grad():
+            values = [loss(*pair).item() for pair in itertools.product(extreme_images(), repeat=2)]
+        assert min(values) + ROUNDING.get(name, 0) >= 0
+        assert max(values) <= largest + 1e-6
+        if largest < float("inf") and name not in {"edges", "gmsd", "dists"}:  # whose bounds are those of the formula
+            assert max(values) > 0.9 * largest
 
 
 def test_any_view_composes_with_any_distance(photograph):

@@ -1,0 +1,1 @@
+"""The catalogue of losses: measured, trained and written as a page."""

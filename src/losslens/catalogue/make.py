@@ -1,0 +1,87 @@
+"""Make the catalogue, or find out whether it is as it would be made now."""
+
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from rich.console import Console
+
+from losslens.catalogue.entries import read_entries, train_settings
+from losslens.catalogue.page import page
+from losslens.catalogue.record import add_costs, differences, new_record, read_record
+from losslens.catalogue.training import reconstruct
+from losslens.files import write, write_json, write_text
+from losslens.sweep.quiet import be_quiet
+from losslens.trained.reconstruct import side_by_side
+
+PAGE, NUMBERS, OVERVIEW, PICTURES = "losses.md", "losses.json", "losses.webp", "losses"
+PHOTOGRAPH = "photograph.jpg"
+QUALITY = 85  # of WebP
+THUMBNAIL = (240, 240)
+MOST_TOLD = 3  # differences
+
+
+def write_catalogue(project: Path) -> None:
+    """Measure all losses, train under each, and write page, numbers and pictures into `docs`.
+
+    Args:
+        project: folder that holds `conf` and `docs`.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    be_quiet()
+    console = Console()
+    docs = project / "docs"
+    entries, settings = read_entries(project), train_settings(project)
+    record = new_record(entries, settings, docs / PHOTOGRAPH, console)
+    add_costs(record, entries)
+    measured = [entry for entry in entries if record["losses"][entry.key]["measured"]]
+    made = reconstruct(measured, settings, docs / PHOTOGRAPH, console)
+    pictures = {key: picture for key, (picture, _) in made.items()}
+    for key, (_, values) in made.items():
+        record["losses"][key]["values"] = values
+    (docs / PICTURES).mkdir(exist_ok=True)
+    for old in (docs / PICTURES).glob("*.webp"):
+        if old.stem not in pictures:
+            old.unlink()
+    for key, picture in pictures.items():
+        write(docs / PICTURES / f"{key}.webp", lambda aside, picture=picture: _save(aside, picture))  # type: ignore[misc]
+    shown = {"original": Image.open(docs / PHOTOGRAPH).convert("RGB")}
+    shown |= {entry.name: pictures[entry.key] for entry in measured if entry.kind == "loss" and entry.key in pictures}
+    small = {name: ImageOps.contain(picture, THUMBNAIL) for name, picture in shown.items()}
+    write(docs / OVERVIEW, lambda aside: _save(aside, side_by_side(small)))
+    write_json(docs / NUMBERS, record)
+    write_text(docs / PAGE, _page(docs))
+    console.print(f"{docs / PAGE}", highlight=False)
+
+
+def check(project: Path) -> None:
+    """Compare the page with its numbers and pictures, and the numbers with what is measured now.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    be_quiet()
+    docs = project / "docs"
+    entries, settings = read_entries(project), train_settings(project)
+    kept = read_record(docs / NUMBERS)
+    wanted = [key for key, each in kept["losses"].items() if each["measured"]]  # what it has not is not downloaded
+    now = new_record(entries, settings, docs / PHOTOGRAPH, Console(quiet=True), wanted)
+    found = list(differences(kept, now))
+    if not found and (docs / PAGE).read_text(encoding="utf-8") != _page(docs):
+        found = [f"{docs / PAGE} is not what {NUMBERS} and {PICTURES}/ give"]
+    if found:
+        more = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
+        raise ValueError(
+            f"{docs / PAGE} is old: {'; '.join(found[:MOST_TOLD])}{more}: write it anew with "
+            "python -m losslens.catalogue"
+        )
+
+
+def _page(docs: Path) -> str:
+    pictures = {path.stem: f"{PICTURES}/{path.name}" for path in (docs / PICTURES).glob("*.webp")}
+    return page(read_record(docs / NUMBERS), PHOTOGRAPH, OVERVIEW, pictures)
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    picture.save(path, format="WebP", quality=QUALITY)

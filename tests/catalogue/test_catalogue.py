@@ -1,0 +1,157 @@
+"""The catalogue of losses: that of this project is not old, and one that is, is named with what is old in it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from rich.console import Console
+
+from losslens.catalogue import make
+from losslens.catalogue.entries import read_entries, train_settings
+from losslens.catalogue.page import page
+from losslens.catalogue.record import differences, read_record
+from losslens.catalogue.training import reconstruct
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
+FEW = {"l1", "red"}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A project of two losses, a view and a distance, that trains in a second."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "photograph.jpg", tmp_path / "docs")
+    for part, few in (("", FEW), ("view", {"rgb", "red"}), ("distance", {"l1"})):
+        for path in (tmp_path / "conf" / "loss" / part).glob("*.yaml"):
+            if path.stem not in few:
+                path.unlink()
+
+    def settings(project):
+        found = train_settings(project)
+        found["data"] = {**found["data"], "train_size": 36, "val_size": 9}
+        found["trainer"] = {**found["trainer"], "max_epochs": 1, "accelerator": "cpu"}
+        return found
+
+    monkeypatch.setattr(make, "train_settings", settings)
+    monkeypatch.setattr("losslens.catalogue.measure.ROUNDS", 1)
+    return tmp_path
+
+
+@pytest.fixture
+def written(small):
+    make.write_catalogue(small)
+    make.check(small)
+    return small
+
+
+def test_that_of_the_project_is_not_old():
+    make.check(ROOT)
+
+
+@pytest.mark.slow
+def test_its_pictures_come_from_that_training():
+    """Last digits, which grow over 750 steps, are those of the machine."""
+    entries = [entry for entry in read_entries(ROOT) if entry.key in FEW]
+    made = reconstruct(entries, train_settings(ROOT), ROOT / "docs" / "photograph.jpg", Console(quiet=True))
+    for name in FEW:
+        kept = Image.open(ROOT / "docs" / "losses" / f"{name}.webp").convert("RGB")
+        difference = np.abs(np.asarray(kept, float) - np.asarray(made[name][0], float)).mean() / 255
+        assert difference < 0.02
+
+
+def test_all_that_is_needed_is_written(written):
+    docs = written / "docs"
+    text = (docs / "losses.md").read_text()
+    assert {path.stem for path in (docs / "losses").iterdir()} == {
+        "l1", "red", "view-red", "view-rgb", "distance-l1",
+    }  # fmt: skip
+    for target in re.findall(r'src="([^"]+)"|\]\(([^)]+)\)', text):
+        link = "".join(target)
+        assert link.startswith("https://") or (docs / link).is_file()
+    row = next(line for line in text.splitlines() if "**red**" in line)
+    assert "green offset, blue offset, green and blue swapped" in row
+    assert "no&nbsp;gradient&nbsp;67%" in row
+    low, high = json.loads((docs / "losses.json").read_text())["losses"]["red"]["values"]
+    assert f"values {low:.2g} to {high:.2g}" in row
+    assert Image.open(docs / "losses" / "red.webp").size == Image.open(docs / "photograph.jpg").size
+
+
+def test_equal_losses_are_trained_once(written):
+    pictures = [(written / "docs" / "losses" / f"{name}.webp").read_bytes() for name in ("red", "view-red")]
+    assert pictures[0] == pictures[1]
+
+
+def change(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("conf/loss/red.yaml", "# range: 0 to 1", "# range: 0 to 2", r"red: facts was .*0 to 1.*, and is .*0 to 2"),
+        ("conf/loss/view/red.yaml", "[[1, 0, 0]]", "[[0.9, 0, 0]]", r"red: config was .*; and 2 more: write"),
+        ("conf/train.yaml", "seed: 0", "seed: 1", "training was"),
+        ("docs/losses.md", "**red**", "**rot**", r"losses\.md is not what losses\.json and losses/ give"),
+        ("docs/losses.json", "0.02", "0.03", "measured was"),
+    ],
+)
+def test_what_is_old_is_named(written, file, old, new, told):
+    change(written / file, old, new)
+    with pytest.raises(ValueError, match=rf"losses\.md is old: .*{told}") as error:
+        make.check(written)
+    assert str(error.value).endswith("write it anew with python -m losslens.catalogue")
+
+
+def test_losses_that_come_and_go_are_named(written):
+    shutil.copy(ROOT / "conf" / "loss" / "blue.yaml", written / "conf" / "loss")
+    shutil.copy(ROOT / "conf" / "loss" / "view" / "blue.yaml", written / "conf" / "loss" / "view")
+    (written / "conf" / "loss" / "red.yaml").unlink()
+    with pytest.raises(ValueError, match="is old") as error:
+        make.check(written)
+    assert {"blue is new", "view-blue is new", "red is gone"} <= set(re.split("; |: ", str(error.value)))
+
+
+def test_numbers_may_differ_in_their_last_digits():
+    kept = read_record(ROOT / "docs" / "losses.json")
+    near, far, scale = (json.loads(json.dumps(kept)) for _ in range(3))
+    near["losses"]["ssim"]["measured"]["gradients"]["far"] *= 1.01
+    far["losses"]["ssim"]["measured"]["gradients"]["far"] *= 1.2
+    scale["losses"]["distance-gram"]["measured"]["noise"] *= 2
+    assert list(differences(kept, near)) == []
+    assert [line.partition(" was")[0] for line in differences(kept, far)] == ["ssim: measured"]
+    assert [line.partition(" was")[0] for line in differences(kept, scale)] == ["distance-gram: measured"]
+
+
+def test_what_was_not_measured_says_so():
+    kept = read_record(ROOT / "docs" / "losses.json")
+    kept["losses"] = {name: kept["losses"][name] for name in ("l1", "red")}
+    kept["losses"]["red"]["measured"] = None
+    kept["losses"]["red"]["sees"] = "a|b <c> *d*"
+    row = page(kept, "a.jpg", "b.webp", {}).splitlines()[-15:]
+    (told,) = [line for line in row if "**red**" in line]
+    assert "| *not measured* |" in told
+    assert "<img" not in told
+    assert "a&#124;b &lt;c&gt; &#42;d&#42;" in told
+
+
+def test_a_file_that_does_not_say_what_it_is_is_named(small):
+    change(small / "conf" / "loss" / "red.yaml", "# formula: ", "# ")
+    with pytest.raises(ValueError, match=r"red\.yaml does not say what it is: begin it with a line '# sees: "):
+        read_entries(small)
+
+
+def test_elsewhere_it_says_where_to_start(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "losslens.catalogue", "--check"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: . has no conf/loss: start from the folder of the project\n"
