@@ -61,7 +61,8 @@ def test_its_pictures_come_from_that_training():
     entries = [entry for entry in read_entries(ROOT) if entry.key in FEW]
     made = reconstruct(entries, train_settings(ROOT), ROOT / "docs" / "photograph.jpg", Console(quiet=True))
     for name in FEW:
-        kept = Image.open(ROOT / "docs" / "losses" / f"{name}.webp").convert("RGB")
+        with Image.open(ROOT / "docs" / "losses" / f"{name}.webp") as picture:
+            kept = picture.convert("RGB")
         difference = np.abs(np.asarray(kept, float) - np.asarray(made[name][0], float)).mean() / 255
         assert difference < 0.02
 
@@ -80,7 +81,8 @@ def test_all_that_is_needed_is_written(written):
     assert "no&nbsp;gradient&nbsp;67%" in row
     low, high = json.loads((docs / "losses.json").read_text())["losses"]["red"]["values"]
     assert f"values {low:.2g} to {high:.2g}" in row
-    assert Image.open(docs / "losses" / "red.webp").size == Image.open(docs / "photograph.jpg").size
+    with Image.open(docs / "losses" / "red.webp") as picture, Image.open(docs / "photograph.jpg") as photograph:
+        assert picture.size == photograph.size
 
 
 def test_equal_losses_are_trained_once(written):
@@ -97,11 +99,17 @@ def change(path, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [
-        ("conf/loss/red.yaml", "# range: 0 to 1", "# range: 0 to 2", r"red: facts was .*0 to 1.*, and is .*0 to 2"),
-        ("conf/loss/view/red.yaml", "[[1, 0, 0]]", "[[0.9, 0, 0]]", r"red: config was .*; and 2 more: write"),
+        (
+            "conf/loss/red.yaml",
+            "# range: 0 to 1",
+            "# range: 0 to 2",
+            r"red: facts\.range was 0 to 1, and is 0 to 2: write",
+        ),
+        ("conf/loss/view/red.yaml", "[[1, 0, 0]]", "[[0.9, 0, 0]]", r"red: config was .*; and 1 more: write"),
         ("conf/train.yaml", "seed: 0", "seed: 1", "training was"),
-        ("docs/losses.md", "**red**", "**rot**", r"losses\.md is not what losses\.json and losses/ give"),
-        ("docs/losses.json", "0.02", "0.03", "measured was"),
+        ("docs/losses.md", "**red**", "**rot**", r"it is not what losses\.json and losses/ give"),
+        ("docs/losses.json", '"values"', '"of before"', r"it is not what losses\.json and losses/ give"),
+        ("docs/losses.json", "0.02", "0.03", r"measured\.noise was"),
     ],
 )
 def test_what_is_old_is_named(written, file, old, new, told):
@@ -122,13 +130,16 @@ def test_losses_that_come_and_go_are_named(written):
 
 def test_numbers_may_differ_in_their_last_digits():
     kept = read_record(ROOT / "docs" / "losses.json")
-    near, far, scale = (json.loads(json.dumps(kept)) for _ in range(3))
+    near, far, scale, sees = (json.loads(json.dumps(kept)) for _ in range(4))
     near["losses"]["ssim"]["measured"]["gradients"]["far"] *= 1.01
     far["losses"]["ssim"]["measured"]["gradients"]["far"] *= 1.2
     scale["losses"]["distance-gram"]["measured"]["noise"] *= 2
     assert list(differences(kept, near)) == []
-    assert [line.partition(" was")[0] for line in differences(kept, far)] == ["ssim: measured"]
-    assert [line.partition(" was")[0] for line in differences(kept, scale)] == ["distance-gram: measured"]
+    sees["losses"]["luma"]["measured"]["responses"]["isoluminant recoloring"] = 1e-3  # no longer blind
+    assert [line.partition(" was")[0] for line in differences(kept, far)] == ["ssim: measured.gradients.far"]
+    assert [line.partition(" was")[0] for line in differences(kept, scale)] == ["distance-gram: measured.noise"]
+    (told,) = differences(kept, sees)
+    assert told.startswith("luma: measured.responses.isoluminant recoloring was ")
 
 
 def test_what_was_not_measured_says_so():
@@ -141,6 +152,14 @@ def test_what_was_not_measured_says_so():
     assert "| *not measured* |" in told
     assert "<img" not in told
     assert "a&#124;b &lt;c&gt; &#42;d&#42;" in told
+
+
+def test_a_loss_that_cannot_be_measured_is_described(small, capsys):
+    text = "# sees: angles; blind to: lengths\n# formula: cosine\n_target_: torch.nn.CosineSimilarity\n"
+    (small / "conf" / "loss" / "mine.yaml").write_text(text)
+    make.write_catalogue(small)
+    assert "mine: not measured: loss CosineSimilarity returns shape" in capsys.readouterr().out
+    assert "**mine**" in (small / "docs" / "losses.md").read_text()
 
 
 def test_a_file_that_does_not_say_what_it_is_is_named(small):

@@ -76,15 +76,14 @@ def prepared(images, config, size):
     return normalize(scaled, list(config["mean"]), list(config["std"]))
 
 
-@pytest.mark.parametrize(("network", "size"), [("test_resnet", None), ("test_vit", 160)])
-def test_answers_are_timms(hub, images, network, size):
-    made = timm.create_model(network, features_only=True).eval()
-    keep(hub, f"timm/{network}.r160_in1k", "model.safetensors", timm.create_model(network))
-    view = TimmFeatures(f"{network}.r160_in1k")
-    made.load_state_dict(view.network.network.state_dict() or dict(view.network.network.named_buffers()))
+@pytest.mark.parametrize(("network", "size", "last"), [("test_resnet", None, 5), ("test_vit", 160, 3)])
+def test_answers_are_timms(hub, images, network, size, last):
+    made = timm.create_model(network).eval()
+    keep(hub, f"timm/{network}.r160_in1k", "model.safetensors", made)
     with torch.no_grad():
-        expected = [each.flatten(1) for each in made(prepared(images, made.pretrained_cfg, size))]
-    found = view(images)
+        answers = made.forward_intermediates(prepared(images, made.pretrained_cfg, size), last, intermediates_only=True)
+    expected = [each.flatten(1) for each in answers]
+    found = TimmFeatures(f"{network}.r160_in1k")(images)
     start = 0
     for each in expected:
         row = found[:, start : start + each.shape[1]] * each.shape[1] / expected[0].shape[1]
@@ -106,6 +105,21 @@ def test_embeddings_are_open_clips(clip, images):
     with torch.no_grad():
         expected = clip.eval().encode_image(prepared(images, KNOWN, 32))
     assert torch.allclose(ClipEmbedding("tiny", "some")(images), expected, atol=1e-5)
+
+
+def test_of_coca_the_embedding_is_taken(hub, tmp_path, monkeypatch, images):
+    """Its image tower returns tokens as well."""
+    decoder = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 1, "layers": 1}
+    vision = {**TINY_CLIP["vision_cfg"], "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    config = {**TINY_CLIP, "vision_cfg": vision, "multimodal_cfg": decoder, "custom_text": True}
+    config["text_cfg"] = {**TINY_CLIP["text_cfg"], "embed_cls": True, "output_tokens": True}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "coca_tiny.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "models")
+    made = open_clip.create_model("coca_tiny")
+    torch.save(made.state_dict(), tmp_path / "coca.pth")
+    found = ClipEmbedding("coca_tiny", str(tmp_path / "coca.pth"))(images)
+    assert found.shape == (2, 16)
 
 
 @pytest.fixture(params=["timm", "open_clip"])
@@ -175,7 +189,7 @@ def test_a_file_in_their_place(hub, tmp_path, images):
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "mine.pth")
     assert TimmFeatures("test_resnet.r160_in1k", weights=str(tmp_path / "mine.pth"))(images).isfinite().all()
     torch.save({"no": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"test_resnet\.r160_in1k of timm cannot be made of .*other\.pth"):
+    with pytest.raises(ValueError, match=r"test_resnet\.r160_in1k of timm cannot be made of .*other\.pth: Unexpected"):
         TimmFeatures("test_resnet.r160_in1k", weights=str(tmp_path / "other.pth"))
     with pytest.raises(ValueError, match=r"tiny of open_clip cannot be made of .*other\.pth"):
         ClipEmbedding("tiny", str(tmp_path / "other.pth"))
@@ -199,6 +213,9 @@ def test_unknown_stages(hub):
     keep(hub, "timm/test_resnet.r160_in1k", "model.safetensors", timm.create_model("test_resnet"))
     with pytest.raises(ValueError, match=r"layers \[9\] of test_resnet\.r160_in1k: it has no such stages"):
         TimmFeatures("test_resnet.r160_in1k", layers=[9])
+    for layers in ([], [0], [1, -1]):
+        with pytest.raises(ValueError, match=r"layers \[.*\] of test_resnet\.r160_in1k: use numbers from 1"):
+            TimmFeatures("test_resnet.r160_in1k", layers=layers)
 
 
 @pytest.mark.parametrize(("package", "make"), [("timm", TimmFeatures), ("open_clip", ClipEmbedding)])

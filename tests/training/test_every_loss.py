@@ -36,7 +36,7 @@ def config_of(*choices):
 
 
 class Waits(TorchDispatchMode):
-    """Lists what takes tensors of the GPU to the host or the other way: in a CUDA graph that is not permitted."""
+    """Lists what in a forward pass takes tensors between GPU and host: in a CUDA graph that is not permitted."""
 
     def __init__(self):
         super().__init__()
@@ -44,8 +44,10 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        leaves = tree_leaves((args, kwargs, out))
-        if len({leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim}) > 1:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        # Elsewhere a tensor of the host without dimensions stands for a number.
+        if len({tensor.device.type for tensor in tensors if tensor.ndim or copies}) > 1:
             self.found.append(str(func))
         return out
 
@@ -83,6 +85,12 @@ class LooksAtAValue(nn.Module):
         return difference * 2 if difference.item() > 1 else difference
 
 
+class AsksTheHost(nn.Module):
+    def forward(self, input, target):
+        difference = (input - target).abs().mean()
+        return difference.cpu().clamp(max=1).to(difference.device)
+
+
 class PicksPixels(nn.Module):
     def forward(self, input, target):
         return (input - target)[target > 0.5].abs().mean()
@@ -97,6 +105,7 @@ class BringsItsWeights(nn.Module):
     ("loss", "found"),
     [
         (LooksAtAValue(), "aten._local_scalar_dense.default"),
+        (AsksTheHost(), "aten._to_copy.default"),
         (PicksPixels(), "aten.nonzero.default"),
         (BringsItsWeights(), "aten._to_copy.default"),
     ],

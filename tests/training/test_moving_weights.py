@@ -1,18 +1,28 @@
 """Weights of a mix that move while it trains: by steps of training, or learned."""
 
 import csv
+from typing import ClassVar
 
+import lightning as L
 import pytest
 import torch
-from test_array import SeesSteps, target
+from lightning.pytorch.callbacks import Callback
+from test_array import target
 from test_cuda import RecordedEngine
 from test_going_on import STOPS, assert_same_results, stopped, trained  # noqa: F401  # a fixture
-from variants import MSE, RED, assert_same_bits
+from torch.utils.data import DataLoader
+from variants import MODEL, MSE, RED, assert_same_bits
 
 from losslens.losses import Mix
+from losslens.training import LitAutoencoder
 from losslens.training import array as array_module
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",
+    "ignore:.*does not have many workers",
+    "ignore:Checkpoint directory",
+    "ignore:.*no `val_dataloader`",
+)
 
 MIX = {"_target_": "losslens.losses.Mix", "terms": {"red": RED, "mse": MSE}}
 MOVING = {
@@ -27,18 +37,13 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def weights_logged(trained_array, name):
-    return [{key: float(row[f"train/weight/{key}"]) for key in ("mse",)} for row in rows(trained_array.folder / name)]
-
-
 def test_a_schedule_is_that_of_the_step(train_array):
     array = train_array(MOVING, max_epochs=4, log_every_n_steps=1)  # 40 steps
-    (mix,) = (array.weights("scheduled")[key] for key in array.weights("scheduled") if key == "loss.step")
-    assert mix.item() == 40
     # At the end of an epoch of 10 steps, the latest step had taken place with 9, 19, ... before it.
     expected = [4 * min(1, (10 * epoch - 1) / 20) for epoch in range(1, 5)]
-    logged = [row["mse"] for row in weights_logged(array, "scheduled")]
+    logged = [float(row["train/weight/mse"]) for row in rows(array.folder / "scheduled")]
     assert logged == pytest.approx(expected, rel=1e-5)
+    assert not any("loss" in key for key in array.weights("scheduled"))
 
 
 def test_validation_keeps_the_last_weights(train_array):
@@ -73,7 +78,8 @@ def test_in_graphs_as_in_threads(train_array, monkeypatch):
     for name in MOVING:
         for key, weight in threads.weights(name).items():
             assert torch.allclose(graphs.weights(name)[key], weight, atol=1e-5), key
-    assert graphs.weights("scheduled")["loss.step"] == 40
+    for first, second in zip(*(rows(array.folder / "scheduled") for array in (threads, graphs)), strict=True):
+        assert float(first["train/weight/mse"]) == pytest.approx(float(second["train/weight/mse"]), rel=1e-5)
 
 
 @pytest.mark.parametrize(("where", "at"), [("step", 17), ("validation", 4), ("epoch", 5)])
@@ -91,11 +97,54 @@ def test_training_without_an_end_is_named(train_array):
         array.weights("scheduled")
 
 
-def test_a_callback_sees_the_mix_of_its_variant(train_array):
-    SeesSteps.seen.clear()
-    array = train_array({"learned": MOVING["learned"]}, callbacks=[target(SeesSteps)])
-    assert len(SeesSteps.seen["learned"]) == 20
-    assert not array.failures
+class SeesWeights(Callback):
+    seen: ClassVar[dict[str, list[float]]] = {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        moving = pl_module.loss.moving_weights()
+        self.seen.setdefault(trainer.default_root_dir.rpartition("/")[2], []).append(moving["mse"].item())
+
+
+def test_a_callback_sees_the_weights_of_its_variant(train_array):
+    SeesWeights.seen.clear()
+    variants = {name: MOVING[name] for name in ("scheduled", "learned")}
+    array = train_array(variants, callbacks=[target(SeesWeights)])
+    assert SeesWeights.seen["scheduled"] == pytest.approx([4 * min(1, step / 10) for step in range(1, 21)])
+    learned = array.weights("learned")["loss.log_variances.mse"].neg().exp().item()
+    assert len(SeesWeights.seen["learned"]) == 20
+    assert SeesWeights.seen["learned"][-1] == pytest.approx(learned)
+    assert learned != 2
+
+
+def test_another_training_begins_the_schedule_again(images, tmp_path):
+    def trainer():
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        return L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+
+    module = LitAutoencoder(MODEL, {**MIX, "weights": {"red": 1, "mse": [[0, 0], [1, 8]]}})
+    loader = DataLoader(images.train.float() / 255, batch_size=10)
+    first, second = trainer(), trainer()
+    first.fit(module, loader)
+    assert first.callback_metrics["train/weight/mse"] == 7
+    second.fit(module, loader)
+    assert second.callback_metrics["train/weight/mse"] == 7
+    first.fit_loop.max_epochs = 2
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    longer = trainer()
+    longer.fit_loop.max_epochs = 2
+    longer.fit(module, loader, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert longer.callback_metrics["train/weight/mse"] == 7.5  # 15 of 16 steps
+
+
+def test_a_schedule_is_exact_in_half_precision():
+    mix = Mix({"l1": torch.nn.L1Loss()}, {"l1": [[0, 0], [1, 1]]})
+    mix.num_steps = 1000
+    mix.step.fill_(999)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert mix.moving_weights()["l1"].item() == pytest.approx(0.999)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_mix_in_a_mix_moves_too():

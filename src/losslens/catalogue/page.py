@@ -15,12 +15,12 @@ gradients are, what it costs, and what a network makes of [this photograph]({pho
 
 ![The photograph, and its reconstructions under the losses that have a name]({overview})
 
-`python -m losslens.catalogue` wrote this page; nothing in it is claimed but formulas, ranges and sources, which the
-tests hold the code to. All networks are the default autoencoder, trained as `make sweep` trains it, with the same seed;
-the photograph is skimage's `coffee`, of which the training saw crops. Pictures are clamped to [0, 1] and never
-rescaled. Below each is the range of its values: a loss that is blind to offsets, or to contrast, lets them go anywhere,
-and what is far outside is black or white. The numbers are of the photograph at {width}x{height} pixels
-([losses.json](losses.json) has all of them):
+`python -m losslens.catalogue` wrote this page. What a loss sees, its formula, range and source are what its file says,
+and the tests check values and ranges; all else is measured. All networks are the default autoencoder, trained as
+`make sweep` trains it, with the same seed; the photograph is skimage's `coffee`, of which the training saw crops.
+Pictures are clamped to [0, 1] and never rescaled. Below each is the range of its values: a loss that is blind to
+offsets, or to contrast, lets them go anywhere, and what is far outside is black or white. The numbers are of the
+photograph at {width}x{height} pixels ([losses.json](losses.json) has all of them):
 
 - **blind to**: changes that the loss answers with less than {blind:g} of its answer to white noise of the same root
   mean square, {rms:g}; **nearly**, in parentheses, with less than {weak:g}. There are {changes} changes: {names}.
@@ -28,8 +28,8 @@ and what is far outside is black or white. The numbers are of the photograph at 
 - its gradient: **no gradient**, the share of values of the reconstruction that get none; **far**, its size for noise in
   place of the reconstruction over that for a faintly noisy one, 1 for L1 (where it is far below, what is far off learns
   slowly); **towards**, the cosine between the way that descent takes from noise and the way to the original; **peak**,
-  the largest over the root mean square. It is finite for equal photographs, for black, gray and white images, and for black against
-  white, {finite}.
+  the largest over the root mean square. It is finite for equal photographs, for black, gray and white images, and for
+  black against white, {finite}.
 - **cost**: of a forward and a backward pass on one core for a batch of 16 images of 64x64, as a multiple of `l1`.
 
 Measured on {made}. *Not measured*: the weights of a trained network were not at hand; where they are, the command fills

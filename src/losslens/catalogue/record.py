@@ -18,11 +18,13 @@ from losslens.catalogue.entries import Entry
 from losslens.catalogue.measure import costs, measure
 from losslens.lens.changes import change_bank
 from losslens.lens.picture import read_picture
-from losslens.machine import machine
+from losslens.lens.responses import BLIND
+from losslens.machine import processor
 
 SIZE = 180  # pixels of the photograph's longer side, when it is measured on
 RELATIVE, ABSOLUTE = 0.05, 2e-3  # tolerance of numbers that another machine measures
 DIGITS = 4
+TRAINING = ("model", "optimizer", "schedule", "trainer", "data", "seed", "order_seed", "array")
 
 Record = dict[str, Any]
 
@@ -63,13 +65,13 @@ def new_record(
         if wanted is not None and entry.key not in wanted:
             continue
         try:
-            loss = build_loss(entry.config).eval()
+            found = measure(build_loss(entry.config).eval(), image, bank)
         except ValueError as error:
             console.print(f"{entry.key}: not measured: {error}", markup=False, highlight=False, soft_wrap=True)
             continue
-        described[entry.key]["measured"] = _rounded(asdict(measure(loss, image, bank)))
+        described[entry.key]["measured"] = _rounded(asdict(found))
     return {
-        "training": _digest(settings),
+        "training": _digest({part: settings[part] for part in TRAINING}),
         "size": list(image.shape[-2:]),
         "rms": rms,
         "losses": described,
@@ -83,7 +85,7 @@ def add_costs(record: Record, entries: Sequence[Entry]) -> None:
     for key, cost in costs(modules, modules["l1"]).items():
         record["losses"][key]["cost"] = float(f"{cost:.3g}")
     versions = f"torch {torch.__version__.partition('+')[0]}, Python {platform.python_version()}"
-    record["made"] = f"{machine()}; {versions}; {datetime.now(UTC):%Y-%m-%d}"
+    record["made"] = f"{processor()}; {versions}; {datetime.now(UTC):%Y-%m-%d}"
 
 
 def read_record(path: Path) -> Record:
@@ -104,30 +106,28 @@ def read_record(path: Path) -> Record:
 def differences(kept: Record, now: Record) -> Iterator[str]:
     """Say in what a record differs from one that was made now; not in costs, nor in what only one could measure."""
     for name in ("training", "size", "rms"):
-        if not _alike(kept.get(name), now[name]):
-            yield f"{name} was {kept.get(name)}, and is {now[name]}"
-    for key in kept["losses"].keys() | now["losses"].keys():
+        yield from _differences(name, kept.get(name), now[name])
+    for key in dict.fromkeys([*kept["losses"], *now["losses"]]):
         before, after = kept["losses"].get(key), now["losses"].get(key)
         if before is None or after is None:
             yield f"{key} is {'new' if before is None else 'gone'}"
             continue
         for name, value in after.items():
-            unknown = name == "measured" and (value is None or before.get(name) is None)
-            if not unknown and not _alike(before.get(name), value):
-                yield f"{key}: {name} was {before.get(name)}, and is {value}"
+            if name != "measured" or None not in (value, before[name]):
+                yield from _differences(f"{key}: {name}", before.get(name), value)
 
 
-def _alike(first: Any, second: Any, absolute: float = ABSOLUTE) -> bool:
-    """Whether two nested values are equal, numbers nearly; the scale of a loss, `noise`, may be any."""
+def _differences(path: str, first: Any, second: Any, absolute: float = ABSOLUTE) -> Iterator[str]:
+    """Go through two nested values, whose numbers may differ a little: the scale of a loss, `noise`, may be any."""
     if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(
-            _alike(first[key], second[key], 0.0 if key == "noise" else absolute) for key in first
-        )
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(_alike(*pair) for pair in zip(first, second, strict=True))
-    if isinstance(first, float) and isinstance(second, float | int):
-        return abs(first - second) <= RELATIVE * max(abs(first), abs(second)) + absolute
-    return bool(first == second)
+        for key in dict.fromkeys([*first, *second]):
+            tolerance = {"noise": 0.0, "responses": BLIND}.get(key, absolute)
+            yield from _differences(f"{path}.{key}", first.get(key), second.get(key), tolerance)
+    elif isinstance(first, float) and isinstance(second, float | int):
+        if not abs(first - second) <= RELATIVE * max(abs(first), abs(second)) + absolute:
+            yield f"{path} was {first}, and is {second}"
+    elif first != second:
+        yield f"{path} was {first}, and is {second}"
 
 
 def _digest(config: Mapping[str, Any]) -> str:

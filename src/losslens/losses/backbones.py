@@ -57,7 +57,7 @@ class TimmFeatures(nn.Module):
     Args:
         network: one of `timm.list_pretrained()`.
         layers: numbers of stages, from 1, as timm counts them (`features_only`); None: all that it gives by itself.
-        weights: file of other weights; None: timm's.
+        weights: file of other weights of the whole network; None: timm's.
 
     Raises:
         ValueError: if timm is not installed, knows no such network or stage, or if the weights cannot be had.
@@ -72,6 +72,8 @@ class TimmFeatures(nn.Module):
             config = None
         if config is None:
             raise ValueError(f"timm has no trained network {network}: timm.list_pretrained() says which it has")
+        if layers is not None and (not layers or min(layers) < 1):  # timm would count from the last one
+            raise ValueError(f"layers {list(layers)} of {network}: use numbers from 1")
         file = weights or _from_hub(network, config.hf_hub_id, [config.hf_hub_filename or "model.safetensors"])
         stages = {} if layers is None else {"out_indices": [layer - 1 for layer in layers]}
         load = partial(timm.create_model, network, pretrained=True, pretrained_cfg_overlay={"file": file})
@@ -81,7 +83,7 @@ class TimmFeatures(nn.Module):
         except (AssertionError, IndexError) as error:
             raise ValueError(f"layers {list(layers or ())} of {network}: it has no such stages") from error
         except Exception as error:
-            raise ValueError(f"{network} of timm cannot be made of {file}: {_beginning(error)}") from error
+            raise ValueError(f"{network} of timm cannot be made of {file}: {_reason(error)}") from error
         size = config.input_size[-1] if config.fixed_input_size else None
         self.network = _Frozen(made, config.mean, config.std, size)
 
@@ -123,14 +125,15 @@ class ClipEmbedding(nn.Module):
         try:
             made = open_clip.create_model(network, pretrained=file, force_quick_gelu=known.get("quick_gelu", False))
         except Exception as error:
-            raise ValueError(f"{network} of open_clip cannot be made of {file}: {_beginning(error)}") from error
+            raise ValueError(f"{network} of open_clip cannot be made of {file}: {_reason(error)}") from error
         size = made.visual.image_size
         mean, std = (known.get(name) or getattr(made.visual, f"image_{name}") for name in ("mean", "std"))
         self.network = _Frozen(made.visual, mean, std, size[0] if isinstance(size, tuple) else size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embedding `(N, D)`."""
-        embedding: Tensor = self.network(images)
+        answer = self.network(images)
+        embedding: Tensor = answer[0] if isinstance(answer, tuple) else answer  # of CoCa beside its tokens
         return embedding
 
 
@@ -184,6 +187,7 @@ def _quiet(library: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _beginning(error: Exception) -> str:
-    """Return the first sentence of a message, or its first line if that is shorter."""
-    return str(error).partition("\n")[0].partition(". ")[0]
+def _reason(error: Exception) -> str:
+    """Return the sentence of a message that says most: torch lists what does not fit below its first line."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return others[-1].strip() if others and first.endswith(":") else first.partition(". ")[0]

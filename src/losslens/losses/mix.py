@@ -61,7 +61,7 @@ class Mix(nn.Module):
             raise ValueError(f"a term cannot have this name: {error.args[0]}: use another one") from error
         self.num_steps: int | None = None  # of training; until it is known, no schedule moves
         if self.schedules:
-            self.register_buffer("step", torch.tensor(0))
+            self.register_buffer("step", torch.tensor(0), persistent=False)  # whoever trains knows where it goes on
         self.log_variances: nn.ParameterDict | None = None
         if uncertainty:
             still = [name for name, weight in self.weights.items() if not weight or name in self.schedules]
@@ -97,7 +97,7 @@ class Mix(nn.Module):
             return {name: torch.exp(-each) for name, each in self.log_variances.items()}
         if not self.schedules or self.num_steps is None:
             return {}
-        share = self.step / self.num_steps
+        share = self.step.float() / self.num_steps
         return {name: _between(points, share) for name, points in self.schedules.items()}
 
     def advance(self) -> None:

@@ -95,6 +95,15 @@ class LitAutoencoder(L.LightningModule):
             reconstructions: Tensor = self(as_images(picture).to(self.device)).clamp(0, 1)
         return reconstructions
 
+    def on_train_start(self) -> None:
+        """Let schedules of weights begin, or go on, at the step at which training does."""
+        for mix in self._scheduled():
+            mix.step.fill_(self.trainer.global_step)
+
+    def _scheduled(self) -> list[Mix]:
+        """List the mixes whose weights follow a schedule."""
+        return [mix for mix in self.modules() if isinstance(mix, Mix) and mix.schedules]
+
     def training_step(self, batch: Any) -> Tensor:
         """Return the loss of a batch."""
         images = _images(batch)
@@ -139,10 +148,9 @@ class LitAutoencoder(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""
         optimizer = self.make_optimizer(self.parameters())
-        for mix in self.modules():
-            if isinstance(mix, Mix) and mix.schedules:
-                mix.num_steps = self._num_steps("the schedule of a weight")
-                optimizer.register_step_post_hook(partial(_advance, mix))
+        for mix in self._scheduled():
+            mix.num_steps = self._num_steps("the schedule of a weight")
+            optimizer.register_step_post_hook(partial(_advance, mix))
         if self.make_schedule is None:
             return optimizer
         schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
