@@ -14,10 +14,9 @@ def main() -> None:
         "--check", action="store_true", help="train nothing and write nothing; exit with 1 if it is old"
     )
     arguments = parser.parse_args()
-    with one_line_errors(), fast_imports():
-        from losslens.catalogue.make import check, write_catalogue
-
     with one_line_errors():
+        with fast_imports():
+            from losslens.catalogue.make import check, write_catalogue
         (check if arguments.check else write_catalogue)(Path())
 
 

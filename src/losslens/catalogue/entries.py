@@ -38,11 +38,6 @@ class Entry:
         """A name that no other has."""
         return self.name if self.kind == "loss" else f"{self.kind}-{self.name}"
 
-    @property
-    def choice(self) -> str:
-        """What is typed to choose it."""
-        return f"loss={self.name}" if self.kind == "loss" else f"loss/{self.kind}={self.name}"
-
 
 def read_entries(project: Path) -> list[Entry]:
     """Read all of them, by kind and name.

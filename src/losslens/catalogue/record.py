@@ -46,8 +46,8 @@ def new_record(
         wanted: keys of those that are measured; None: all.
 
     Returns:
-        Plain values: `training`, `size`, `rms`, and `losses` by key, each with `kind`, `name`, `choice`, `sees`,
-        `facts`, `config` (a digest) and `measured`, which is None for those that were not.
+        Plain values: `training`, `size`, `rms`, and `losses` by key, each with `kind`, `name`, `sees`, `facts`,
+        `config` (a digest) and `measured`, which is None for those that were not.
     """
     image, _ = read_picture(str(photograph), SIZE)
     bank, rms = change_bank(image)
@@ -56,7 +56,6 @@ def new_record(
         described[entry.key] = {
             "kind": entry.kind,
             "name": entry.name,
-            "choice": entry.choice,
             "sees": entry.sees,
             "facts": dict(entry.facts),
             "config": _digest(entry.config),
