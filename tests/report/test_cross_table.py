@@ -1,6 +1,7 @@
 import pytest
 
-from losslens.report.cross_table import cross_table
+from losslens.report.cross_table import cross_table, names_without_seeds
+from losslens.report.results import load_sweep
 
 
 def test_seeds_are_averaged_with_their_spread(write_sweep):
@@ -64,3 +65,22 @@ def test_what_cannot_be_measured_stays_empty(write_sweep):
     assert [row.num_seeds for row in table.rows] == [1, 1]
     assert table.rows[0].cells["loss/red"].mean is None
     assert table.rows[1].cells["loss/red"].best
+
+
+def test_variants_of_several_commands_that_differ_in_more_than_seeds_stay_apart(write_sweep):
+    """Two mixes, say, with other weights, of which neither command varied anything."""
+    sweep = write_sweep(
+        [
+            {"name": "loss=mix", "loss": "l1", "seed": 0, "losses": {"l1": 0.1}},
+            {"name": "loss=mix-2", "loss": "l1", "seed": 0, "losses": {"l1": 0.3}},
+            {"name": "waits", "loss": "l1", "seed": 0, "status": "pending"},
+        ]
+    )
+    assert names_without_seeds(sweep) == {"loss=mix": "loss=l1", "loss=mix-2": "loss=l1"}
+    path = sweep.variants["loss=mix-2"].folder / "config.yaml"
+    path.write_text(path.read_text().replace("torch.nn.L1Loss", "torch.nn.MSELoss"))
+    again = load_sweep(sweep.folder)
+    assert names_without_seeds(again) == {"loss=mix": "loss=mix", "loss=mix-2": "loss=mix-2"}
+    assert [row.num_seeds for row in cross_table(again).rows] == [1, 1]
+    del again.variants["loss=mix"].values["loss"]
+    assert names_without_seeds(again)["loss=mix"] == "loss=mix"

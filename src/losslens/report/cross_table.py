@@ -1,5 +1,6 @@
 """Trained with (rows) x measured with (columns): does the variant win that was trained with what is measured?"""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -10,6 +11,7 @@ from losslens.training.metrics import METRICS
 HIGHER_IS_BETTER = ("psnr", "ssim")
 DIGITS = "#.4g"
 SEEDS = ("seed", "order_seed")  # what differs between the variants of a row
+DECISIVE = ("model", "loss", "optimizer", "schedule", "trainer", "data", "callbacks")  # for what a variant learns
 NOT_A_QUALITY = ("color_rank",)  # neither more nor less of it is better
 
 
@@ -79,8 +81,9 @@ class CrossTable:
 def cross_table(sweep: SweepResult) -> CrossTable:
     """Average the finished variants of a sweep over seeds, and mark the best of each column."""
     groups: dict[str, list[VariantResult]] = {}
+    names = names_without_seeds(sweep)
     for variant in sweep.done:
-        groups.setdefault(name_without_seeds(sweep, variant), []).append(variant)
+        groups.setdefault(names[variant.name], []).append(variant)
     readers: dict[str, Callable[[VariantResult], float | None]] = {}
     for loss in sweep.losses:
         readers[f"loss/{loss}"] = lambda variant, loss=loss: variant.results["losses"].get(loss)  # type: ignore[misc]
@@ -103,10 +106,19 @@ def cross_table(sweep: SweepResult) -> CrossTable:
     return CrossTable(rows, list(readers))
 
 
-def name_without_seeds(sweep: SweepResult, variant: VariantResult) -> str:
-    """Name what a variant has in common with those that differ from it in nothing but seeds."""
+def names_without_seeds(sweep: SweepResult) -> dict[str, str]:
+    """Name for each finished variant what it has in common with those that differ from it in nothing but seeds.
+
+    Variants of several commands may differ in what is no value of theirs: then each has its own name.
+    """
     keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
-    return ",".join(f"{key}={variant.values.get(key)}" for key in keys)
+    common, kinds = {}, defaultdict(set)
+    for variant in sweep.done:
+        name = variant.name
+        values = {key: variant.values.get(key) for key in keys}
+        common[name] = ",".join(f"{key}={value}" for key, value in values.items() if value is not None) or name
+        kinds[common[name]].add(repr([variant.config.get(part) for part in DECISIVE]))
+    return {name: shared if len(kinds[shared]) == 1 else name for name, shared in common.items()}
 
 
 def _over_seeds(values: list[float | None]) -> tuple[float | None, float | None]:

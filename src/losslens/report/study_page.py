@@ -12,7 +12,7 @@ from losslens.lens.chance import Chance, Spread, chance
 from losslens.lens.changes import ISOLUMINANT
 from losslens.lens.last_layer import CHANNELS
 from losslens.page.render import NOTHING, picture
-from losslens.report.cross_table import name_without_seeds
+from losslens.report.cross_table import names_without_seeds
 from losslens.report.results import SweepResult
 from losslens.report.study import CodeStudy, Study
 from losslens.report.study_pictures import neighbor_picture, output_picture, recall_picture, seed_picture, swap
@@ -85,8 +85,9 @@ def by_data(studies: Mapping[str, Study]) -> list[dict[str, Study]]:
 def by_seeds(sweep: SweepResult, studies: Mapping[str, Study]) -> dict[str, dict[str, Study]]:
     """Group studies whose variants differ in nothing but seeds, two or more each, by what they have in common."""
     groups: dict[str, dict[str, Study]] = {}
+    names = names_without_seeds(sweep)
     for name, study in studies.items():
-        groups.setdefault(name_without_seeds(sweep, sweep.variants[name]), {})[name] = study
+        groups.setdefault(names[name], {})[name] = study
     return {name: group for name, group in groups.items() if len(group) > 1}
 
 
