@@ -189,9 +189,12 @@ def test_features_that_are_no_images_are_refused(name):
         make(name)(torch.zeros(2, 50), torch.zeros(2, 50))
 
 
-def test_bce_refuses_views_of_other_values(photograph):
-    with pytest.raises(ValueError, match=r"distance bce compares values in \[0, 1\], and this view gives -"):
-        check_loss(Loss(LinearView([[1, -1, 0]]), make("bce")), photograph)
+@pytest.mark.parametrize("name", ["bce", "ssim", "ms_ssim"])
+def test_views_of_other_values_are_refused(name, photograph):
+    loss = Loss(LinearView([[1, -1, 0]]), make(name))
+    with pytest.raises(ValueError, match=rf"distance {name} compares values in \[0, 1\], and this view gives -"):
+        check_loss(loss, photograph)
+    check_loss(Loss(torch.nn.Identity(), make(name)), photograph)
 
 
 def test_bce_takes_what_is_in_0_to_1_but_for_rounding():

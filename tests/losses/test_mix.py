@@ -114,6 +114,13 @@ def test_a_term_cannot_have_every_name(name):
         Mix({name: torch.nn.L1Loss()}, {name: 1})
 
 
+def test_arguments_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="uncertainty no of a mix is neither true nor false"):
+        Mix({"l1": torch.nn.L1Loss()}, {"l1": 1}, uncertainty="no")
+    with pytest.raises(ValueError, match=r"weights 3 of a mix are not given by name: loss\.weights\.NAME=1"):
+        Mix({"l1": torch.nn.L1Loss()}, 3)
+
+
 def test_a_mix_of_nothing_is_refused():
     with pytest.raises(ValueError, match="a mix has weights for nothing and terms none"):
         Mix({}, {})

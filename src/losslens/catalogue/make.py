@@ -73,9 +73,10 @@ def check(project: Path) -> None:
     if found:
         more = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
         raise ValueError(
-            f"{docs / PAGE} is old: {'; '.join(found[:MOST_TOLD])}{more}: write it anew with "
+            f"{docs / PAGE} is old, {'; '.join(found[:MOST_TOLD])}{more}: write it anew with "
             "python -m losslens.catalogue"
         )
+    Console().print(f"{docs / PAGE} is as it would be written now", markup=False, highlight=False, soft_wrap=True)
 
 
 def _page(docs: Path) -> str:

@@ -24,6 +24,9 @@ photograph at {width}x{height} pixels ([losses.json](losses.json) has all of the
 
 - **blind to**: changes that the loss answers with less than {blind:g} of its answer to white noise of the same root
   mean square, {rms:g}; **nearly**, in parentheses, with less than {weak:g}. There are {changes} changes: {names}.
+  Each is blended with the photograph until its size is that one, and stays inside [0, 1]. So an offset is cut where the
+  photograph is black or white, a mirror image shines through the photograph and is no rearrangement of it, and the
+  isoluminant recoloring keeps the luma of Rec. 601: what first lines say is said of such changes in full.
 - **at noise**: its value at that noise, which is what a weight in a `mix` has to make up for.
 - its gradient: **no gradient**, the share of values of the reconstruction that get none; **far**, its size for noise in
   place of the reconstruction over that for a faintly noisy one, 1 for L1 (where it is far below, what is far off learns

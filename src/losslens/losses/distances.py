@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from losslens.losses.loss import check_unit_range
 from losslens.losses.views import LEVEL, precise, unit
-
-ROUNDING = 1e-5  # of features that are in [0, 1]
 
 
 class RMSE(nn.Module):
@@ -82,11 +81,7 @@ class BCE(nn.Module):
         Raises:
             ValueError: if they are no probabilities.
         """
-        if features.min() < -ROUNDING or features.max() > 1 + ROUNDING:
-            raise ValueError(
-                f"distance bce compares values in [0, 1], and this view gives {features.min():.3g} to "
-                f"{features.max():.3g}: use another distance, or a view such as rgb or luma"
-            )
+        check_unit_range(features, "bce")
 
 
 class Cosine(nn.Module):

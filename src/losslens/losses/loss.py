@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from losslens.losses.views import check_size
 
+ROUNDING = 1e-5  # by which a view's values may leave their range
+
 
 class Loss(nn.Module):
     """Two images are equal when their views are equal.
@@ -62,5 +64,25 @@ def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 
         )
     if side > 1:
         if input.ndim != 4:
-            raise ValueError(f"{name} compares images (N, C, H, W), and these have shape {tuple(input.shape)}")
+            raise ValueError(
+                f"{name} compares images (N, C, H, W), and these have shape {tuple(input.shape)}: "
+                "use another distance, or a view such as rgb or edges"
+            )
         check_size(input, name, side)
+
+
+def check_unit_range(features: Tensor, name: str) -> None:
+    """Check that what a view gives of originals is what a distance takes.
+
+    Args:
+        features: of originals.
+        name: of the distance.
+
+    Raises:
+        ValueError: if there are values outside of [0, 1].
+    """
+    if features.min() < -ROUNDING or features.max() > 1 + ROUNDING:
+        raise ValueError(
+            f"distance {name} compares values in [0, 1], and this view gives {features.min():.3g} to "
+            f"{features.max():.3g}: use another distance, or a view such as rgb or luma"
+        )

@@ -42,6 +42,10 @@ class Mix(nn.Module):
         uncertainty: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(uncertainty, bool):
+            raise ValueError(f"uncertainty {uncertainty} of a mix is neither true nor false")
+        if not isinstance(weights, Mapping):
+            raise ValueError(f"weights {weights} of a mix are not given by name: loss.weights.NAME=1")
         if not terms or set(terms) != set(weights):
             raise ValueError(
                 f"a mix has weights for {', '.join(weights) or 'nothing'} and terms {', '.join(terms) or 'none'}: "

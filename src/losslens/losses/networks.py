@@ -139,14 +139,15 @@ def _load(name: str, place: str) -> dict[str, Tensor]:
         )
     except OSError as error:
         if "://" not in place:
-            raise ValueError(f"the weights of {name} cannot be read from {place}: {error}") from error
+            reason = error.strerror or error
+            raise ValueError(f"the weights of {name} cannot be read from {place}: {reason}") from error
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
             f"the weights of {name} are not in {folder} and cannot be downloaded from {place} ({error}): connect to "
-            "the internet once, or put the file there"
+            "the internet once, put the file there, or give one with weights=FILE"
         ) from error
     except (RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"the weights of {name} from {place} are not what they should be: {reason}") from error
     return state
 

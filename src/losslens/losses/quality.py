@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.loss import check_pair
+from losslens.losses.loss import check_pair, check_unit_range
 from losslens.losses.spatial_views import blur, gaussian
 from losslens.losses.views import LinearView, Luma, precise
 
@@ -64,6 +64,14 @@ class MSSSIM(nn.Module):
             similarity = similarity * _above_zero(term) ** weight
         loss: Tensor = (1 - similarity).mean().to(input.dtype)
         return loss
+
+    def check(self, features: Tensor) -> None:
+        """Check originals, or what a view gives of them.
+
+        Raises:
+            ValueError: if there are values outside of [0, 1].
+        """
+        check_unit_range(features, "ms_ssim")
 
     def _terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return luminance, and contrast and structure, of every window."""

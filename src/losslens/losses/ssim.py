@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from losslens.losses.loss import check_pair
+from losslens.losses.loss import check_pair, check_unit_range
 from losslens.losses.views import precise
 
 PADDING = 5  # pixels that half a window of 11 reflects at the border
@@ -28,3 +28,11 @@ class SSIM(nn.Module):
         similarity = structural_similarity_index_measure(precise(input), precise(target), data_range=1.0)
         assert isinstance(similarity, Tensor)
         return (1 - similarity).to(input.dtype)
+
+    def check(self, features: Tensor) -> None:
+        """Check originals, or what a view gives of them.
+
+        Raises:
+            ValueError: if there are values outside of [0, 1].
+        """
+        check_unit_range(features, "ssim")
