@@ -123,9 +123,10 @@ def _pass(loss: nn.Module, images: Tensor) -> None:
 def _ratio(first: Callable[[], None], second: Callable[[], None]) -> float:
     """Median time of the first over that of the second, in turns."""
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS + 1):
+    for _ in range(ROUNDS):
         for function, measured in zip((first, second), times, strict=True):
+            function()  # its memory and caches are those that the other left
             begin = time.perf_counter()
             function()
             measured.append(time.perf_counter() - begin)
-    return statistics.median(times[0][1:]) / statistics.median(times[1][1:])
+    return statistics.median(times[0]) / statistics.median(times[1])
