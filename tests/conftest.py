@@ -140,6 +140,16 @@ def browser():
         browser.close()
 
 
+def loss_config(*choices: str) -> dict:
+    """The resolved configuration of the loss that choices of `train.py` make."""
+    from hydra import compose, initialize_config_dir
+
+    from losslens.build import plain_settings
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plain_settings(compose("train", list(choices)).loss)
+
+
 @contextmanager
 def quiet_page(browser, path: Path, width: int):
     """A page in Chromium; afterwards, nothing was asked of anybody, and nothing went wrong."""

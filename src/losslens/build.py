@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 
 def build(config: Mapping[str, Any], **arguments: Any) -> Any:
@@ -58,6 +59,13 @@ def require(choice: str, packages: Sequence[str], extra: str) -> None:
 def is_there(package: str) -> bool:
     """Whether a package is installed."""
     return importlib.util.find_spec(package) is not None
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """Resolve a configuration of Hydra to plain values."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,33 +22,48 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 FEW = {"l1", "red"}
 
 
+def change(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A project of two losses, a view and a distance, that trains in a second."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "photograph.jpg", tmp_path / "docs")
-    for part, few in (("", FEW), ("view", {"rgb", "red"}), ("distance", {"l1"})):
-        for path in (tmp_path / "conf" / "loss" / part).glob("*.yaml"):
-            if path.stem not in few:
-                path.unlink()
-
-    def settings(project):
-        found = train_settings(project)
-        found["data"] = {**found["data"], "train_size": 36, "val_size": 9}
-        found["trainer"] = {**found["trainer"], "max_epochs": 1, "accelerator": "cpu"}
-        return found
-
-    monkeypatch.setattr(make, "train_settings", settings)
+    """A project of two losses, two views and a distance, that trains in a second."""
     monkeypatch.setattr("losslens.catalogue.measure.ROUNDS", 1)
-    return tmp_path
+    return small_project(tmp_path / "small")
+
+
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("losslens.catalogue.measure.ROUNDS", 1)
+        project = small_project(tmp_path_factory.mktemp("catalogue") / "small")
+        make.write_catalogue(project)
+    make.check(project)
+    return project
 
 
 @pytest.fixture
-def written(small):
-    make.write_catalogue(small)
-    make.check(small)
-    return small
+def written(written_once, tmp_path):
+    """Such a project with its catalogue, to be changed."""
+    return shutil.copytree(written_once, tmp_path / "written")
+
+
+def small_project(folder):
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "photograph.jpg", folder / "docs")
+    for part, few in (("", FEW), ("view", {"rgb", "red"}), ("distance", {"l1"})):
+        for path in (folder / "conf" / "loss" / part).glob("*.yaml"):
+            if path.stem not in few:
+                path.unlink()
+    change(folder / "conf" / "data" / "photos.yaml", "train_size: 2400", "train_size: 36")
+    change(folder / "conf" / "data" / "photos.yaml", "val_size: 252", "val_size: 9")
+    change(folder / "conf" / "trainer" / "auto.yaml", "max_epochs: 5", "max_epochs: 1")
+    change(folder / "conf" / "trainer" / "auto.yaml", "accelerator: auto", "accelerator: cpu")
+    return folder
 
 
 def test_that_of_the_project_is_not_old(capsys):
@@ -89,12 +104,6 @@ def test_all_that_is_needed_is_written(written):
 def test_equal_losses_are_trained_once(written):
     pictures = [(written / "docs" / "losses" / f"{name}.webp").read_bytes() for name in ("red", "view-red")]
     assert pictures[0] == pictures[1]
-
-
-def change(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 @pytest.mark.parametrize(

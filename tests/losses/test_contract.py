@@ -8,9 +8,7 @@ import piq
 import pytest
 import torch
 from by_other_means import differences, ms_ssim, seen_without_middle_cones, sobel, ssim
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from conftest import ROOT, loss_config
 from skimage.color import rgb2lab
 
 from losslens.build import build_loss
@@ -23,9 +21,7 @@ NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))
 
 
 def make(name: str, *overrides: str) -> torch.nn.Module:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", [f"loss={name}", *overrides]).loss
-    return build_loss(OmegaConf.to_container(config, resolve=True))
+    return build_loss(loss_config(f"loss={name}", *overrides))
 
 
 def luma(x):

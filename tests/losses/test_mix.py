@@ -1,9 +1,7 @@
 import lightning as L
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from conftest import loss_config
 from torch.utils.data import DataLoader
 
 from losslens.build import build_loss
@@ -25,9 +23,7 @@ class Tiny(torch.nn.Module):
 
 
 def make(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", ["loss=mix", *overrides]).loss
-    return build_loss(OmegaConf.to_container(config, resolve=True))
+    return build_loss(loss_config("loss=mix", *overrides))
 
 
 def test_a_term_more_and_one_less(photograph):

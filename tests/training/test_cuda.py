@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from test_array import Forgetful, Fragile, SeesSteps, target
 from torch import nn
-from variants import ADAM, DIFFERENT, MODEL, MSE, ONE_CYCLE, SGD, assert_same_bits
+from variants import ADAM, DIFFERENT, MODEL, MSE, ONE_CYCLE, SGD, assert_nearly_the_same, assert_same_bits
 
 from losslens.training import array as array_module
 from losslens.training import cuda as cuda_module
@@ -48,9 +48,7 @@ def test_the_same_as_the_threads(train_array, monkeypatch):
         graphs = train_array(DIFFERENT, max_epochs=5)
     assert graphs.lines == []
     for name in DIFFERENT:
-        for key, weight in threads.weights(name).items():
-            # Learning rates on the device are float32.
-            assert torch.allclose(graphs.weights(name)[key], weight, atol=1e-5), key
+        assert_nearly_the_same(threads.weights(name), graphs.weights(name))
         first, second = (array.folder / name / "metrics.csv" for array in (threads, graphs))
         rows = [[float(cell) for cell in path.read_text().splitlines()[-1].split(",")] for path in (first, second)]
         assert rows[0] == pytest.approx(rows[1], abs=1e-4)

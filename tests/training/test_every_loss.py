@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from conftest import ROOT, loss_config
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,11 +26,6 @@ CHOICES = [
     ["loss=mix", "loss.weights.l1=[[0,0],[1,1]]"],
     ["loss=mix", "loss.uncertainty=true"],
 ]
-
-
-def config_of(*choices):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", list(choices)).loss, resolve=True)
 
 
 class Waits(TorchDispatchMode):
@@ -72,7 +65,7 @@ def waits(loss):
 
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_none_waits_for_the_host(choices):
-    loss = build_loss(config_of(*choices))
+    loss = build_loss(loss_config(*choices))
     for mix in loss.modules():
         if isinstance(mix, Mix):
             mix.num_steps = 10
@@ -120,7 +113,7 @@ def test_all_losses_in_one_array_as_each_alone(tmp_path):
     """Weights, metrics, and every term of a mix."""
     generator = torch.Generator().manual_seed(0)
     images = Images(*(torch.randint(0, 256, (n, 3, 44, 44), generator=generator, dtype=torch.uint8) for n in (16, 4)))
-    variants = {name: {"loss": config_of(f"loss={name}")} for name in LOSSES}
+    variants = {name: {"loss": loss_config(f"loss={name}")} for name in LOSSES}
     settings = {"max_epochs": 2}
 
     def train(folder: Path, changes):

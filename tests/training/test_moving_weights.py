@@ -11,7 +11,7 @@ from test_array import target
 from test_cuda import RecordedEngine
 from test_going_on import STOPS, assert_same_results, stopped, trained  # noqa: F401  # a fixture
 from torch.utils.data import DataLoader
-from variants import MODEL, MSE, RED, assert_same_bits
+from variants import MODEL, MSE, RED, assert_nearly_the_same, assert_same_bits
 
 from losslens.losses import Mix
 from losslens.training import LitAutoencoder
@@ -76,8 +76,7 @@ def test_in_graphs_as_in_threads(train_array, monkeypatch):
     graphs = train_array(MOVING, max_epochs=4)
     assert graphs.lines == []
     for name in MOVING:
-        for key, weight in threads.weights(name).items():
-            assert torch.allclose(graphs.weights(name)[key], weight, atol=1e-5), key
+        assert_nearly_the_same(threads.weights(name), graphs.weights(name))
     for first, second in zip(*(rows(array.folder / "scheduled") for array in (threads, graphs)), strict=True):
         assert float(first["train/weight/mse"]) == pytest.approx(float(second["train/weight/mse"]), rel=1e-5)
 

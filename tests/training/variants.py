@@ -82,6 +82,12 @@ class Trained:
         return self.checkpoint(name)["state_dict"]
 
 
+def assert_nearly_the_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Weights of two engines: learning rates on the device are float32."""
+    for name, weight in first.items():
+        assert torch.allclose(second[name], weight, atol=1e-5), name
+
+
 def assert_same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
     assert first.keys() == second.keys()
     different = [name for name, weight in first.items() if not torch.equal(weight, second[name])]

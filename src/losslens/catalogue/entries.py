@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from losslens.build import plain_settings
 from losslens.sweep.folders import register_resolvers
 
 # Folders of `conf/loss/`, and how their files are chosen.
@@ -61,9 +61,7 @@ def train_settings(project: Path) -> dict[str, Any]:
     """Return the configuration of `train.py` as it is without any choice, resolved, but for the loss."""
     register_resolvers()
     with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train"), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items() if key != "loss"}
+        return {key: value for key, value in plain_settings(compose("train")).items() if key != "loss"}
 
 
 def _read(kind: str, path: Path) -> Entry:
@@ -74,6 +72,5 @@ def _read(kind: str, path: Path) -> Entry:
             f"{path} does not say what it is: begin it with a line '# sees: ...; blind to: ...', then '# formula: ...'"
         )
     override = f"loss={path.stem}" if kind == "loss" else f"loss/{kind}={path.stem}"
-    config = OmegaConf.to_container(compose("train", [override]).loss, resolve=True)
-    assert isinstance(config, dict)
-    return Entry(kind, path.stem, first.removeprefix("sees: "), facts, {str(key): each for key, each in config.items()})
+    config = plain_settings(compose("train", [override]).loss)
+    return Entry(kind, path.stem, first.removeprefix("sees: "), facts, config)

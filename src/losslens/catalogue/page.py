@@ -56,7 +56,6 @@ SECTIONS = {
 }
 COLUMNS = ("loss", "formula", "blind to (nearly)", "measured")
 PICTURE_WIDTH = 180
-TEN = 10  # above, numbers have no decimals
 
 
 def page(record: Record, photograph: str, overview: str, pictures: Mapping[str, str]) -> str:
@@ -129,7 +128,7 @@ def _numbers(loss: Record) -> Iterator[str]:
         "far": f"{gradients['far']:.2g}",
         "towards": f"{gradients['towards']:.2f}",
         "peak": f"{gradients['peak']:.2g}",
-        "cost": f"{cost:.0f}" if cost >= TEN else f"{cost:.2g}",
+        "cost": f"{cost:.0f}" if cost >= 10 else f"{cost:.2g}",
     }
     for name, number in numbers.items():
         yield f"{name} {number}".replace(" ", "&nbsp;")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from losslens.build import build_loss
+from losslens.build import build_loss, plain_settings
 from losslens.lens.look import Look, all_pairs
 from losslens.lens.picture import read_picture
 from losslens.lens.results import write_results, write_tensorboard
@@ -32,7 +32,7 @@ def run_lens(
     """
     console = Console()
     image, name = read_picture(config.image, config.size)
-    modules = {each: build_loss(_plain(settings)) for each, settings in losses.items()}
+    modules = {each: build_loss(plain_settings(settings)) for each, settings in losses.items()}
     names = list(modules)
     pairs = all_pairs(names)
     if against is not None:
@@ -69,9 +69,3 @@ def _ask(look: Look, console: Console) -> None:
             progress.update(task, description=what)
             ask()
             progress.advance(task)
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(settings, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}

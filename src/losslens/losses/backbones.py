@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.networks import freeze, run
+from losslens.losses.networks import Normalize, freeze, run, told
 from losslens.losses.views import check_images, in_one_row, precise
 
 SHA256_DIGITS = 64  # in the name under which the Hub keeps a large file
@@ -22,15 +21,11 @@ SHA256_DIGITS = 64  # in the name under which the Hub keeps a large file
 class _Frozen(nn.Module):
     """A network that stays as it is: nothing of it is trained or saved, and its norms keep their statistics."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], size: int | None) -> None:
         super().__init__()
         self.network = freeze(network).eval()
         self.size = size
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.normalize = Normalize(mean, std)
 
     def forward(self, images: Tensor) -> Any:
         """Return what the network answers to images `(N, 3, H, W)` in [0, 1]."""
@@ -38,7 +33,7 @@ class _Frozen(nn.Module):
         images = precise(images)
         if self.size is not None and images.shape[2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
-        return run(self.network, (images - self.mean.to(images)) / self.std.to(images))
+        return run(self.network, self.normalize(images))
 
     def train(self, mode: bool = True) -> "_Frozen":
         """Stay in evaluation mode."""
@@ -83,7 +78,7 @@ class TimmFeatures(nn.Module):
         except (AssertionError, IndexError) as error:
             raise ValueError(f"layers {list(layers or ())} of {network}: it has no such stages") from error
         except Exception as error:
-            raise ValueError(f"{network} of timm cannot be made of {file}: {_reason(error)}") from error
+            raise ValueError(f"{network} of timm cannot be made of {file}: {told(error)}") from error
         size = config.input_size[-1] if config.fixed_input_size else None
         self.network = _Frozen(made, config.mean, config.std, size)
 
@@ -125,7 +120,7 @@ class ClipEmbedding(nn.Module):
         try:
             made = open_clip.create_model(network, pretrained=file, force_quick_gelu=known.get("quick_gelu", False))
         except Exception as error:
-            raise ValueError(f"{network} of open_clip cannot be made of {file}: {_reason(error)}") from error
+            raise ValueError(f"{network} of open_clip cannot be made of {file}: {told(error)}") from error
         size = made.visual.image_size
         mean, std = (known.get(name) or getattr(made.visual, f"image_{name}") for name in ("mean", "std"))
         self.network = _Frozen(made.visual, mean, std, size[0] if isinstance(size, tuple) else size)
@@ -185,9 +180,3 @@ def _quiet(library: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _reason(error: Exception) -> str:
-    """Return the sentence of a message that says most: torch lists what does not fit below its first line."""
-    first, *others = str(error).splitlines() or [type(error).__name__]
-    return others[-1].strip() if others and first.endswith(":") else first.partition(". ")[0]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from losslens.losses.loss import check_unit_range
+from losslens.losses.loss import UnitRange
 from losslens.losses.views import LEVEL, precise, unit
 
 
@@ -54,7 +54,7 @@ class LogCosh(nn.Module):
         return torch.where(size < 1, small, large).mean()
 
 
-class BCE(nn.Module):
+class BCE(UnitRange):
     """Binary cross-entropy minus that of equal images: the mean Kullback-Leibler divergence of values as probabilities.
 
     Formula: `t log(t / p) + (1 - t) log((1 - t) / (1 - p))` of `p = e + (1 - 2 e) input` and `t = e + (1 - 2 e) target`
@@ -62,6 +62,8 @@ class BCE(nn.Module):
     along the tangent, plus `o^2 / (2 e)` for the o by which p is outside of [e, 1 - e], which leads it back. Half
     precision is computed in float32. Not symmetric.
     """
+
+    name = "bce"
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare features of any shape, `target` in [0, 1]; returns a scalar."""
@@ -74,14 +76,6 @@ class BCE(nn.Module):
         over = given - inside
         # near equality rounding may leave something below 0
         return (divergence.clamp(min=0) + over * slope + over.square() / (2 * edge)).mean()
-
-    def check(self, features: Tensor) -> None:
-        """Check the features of originals.
-
-        Raises:
-            ValueError: if they are no probabilities.
-        """
-        check_unit_range(features, "bce")
 
 
 class Cosine(nn.Module):

@@ -71,18 +71,19 @@ def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 
         check_size(input, name, side)
 
 
-def check_unit_range(features: Tensor, name: str) -> None:
-    """Check that what a view gives of originals is what a distance takes.
+class UnitRange(nn.Module):
+    """What compares values in [0, 1], and nothing else; its `name` is told."""
 
-    Args:
-        features: of originals.
-        name: of the distance.
+    name: str
 
-    Raises:
-        ValueError: if there are values outside of [0, 1].
-    """
-    if features.min() < -ROUNDING or features.max() > 1 + ROUNDING:
-        raise ValueError(
-            f"distance {name} compares values in [0, 1], and this view gives {features.min():.3g} to "
-            f"{features.max():.3g}: use another distance, or a view such as rgb or luma"
-        )
+    def check(self, features: Tensor) -> None:
+        """Check originals, or what a view gives of them.
+
+        Raises:
+            ValueError: if there are values outside of [0, 1].
+        """
+        if features.min() < -ROUNDING or features.max() > 1 + ROUNDING:
+            raise ValueError(
+                f"distance {self.name} compares values in [0, 1], and this view gives {features.min():.3g} to "
+                f"{features.max():.3g}: use another distance, or a view such as rgb or luma"
+            )

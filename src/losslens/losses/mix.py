@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,15 +80,14 @@ class Mix(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)`; returns a scalar."""
-        return self.total(self.parts(input, target))
+        return self.total(self.parts(input, target), self.moving_weights())
 
     def parts(self, input: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the value of each term, without its weight."""
         return {name: term(input, target) for name, term in self.terms.items()}
 
-    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Add the terms up with their weights."""
-        moving = self.moving_weights() if self.training else {}
+    def total(self, parts: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> Tensor:
+        """Add the terms up with their weights, of which some move."""
         weights = {name: moving.get(name, weight) for name, weight in self.weights.items()}
         summands = [weights[name] * value for name, value in parts.items() if name in moving or weights[name]]
         if self.training and self.log_variances is not None:
@@ -96,7 +96,9 @@ class Mix(nn.Module):
         return total.to(next(iter(parts.values())).dtype)
 
     def moving_weights(self) -> dict[str, Tensor]:
-        """Return the weights of this step that are scheduled or learned, scalars."""
+        """Return the weights of this step that are scheduled or learned, scalars; none where they are those given."""
+        if not self.training:
+            return {}
         if self.log_variances is not None:
             return {name: torch.exp(-each) for name, each in self.log_variances.items()}
         if not self.schedules or self.num_steps is None:
@@ -104,8 +106,8 @@ class Mix(nn.Module):
         share = self.step.float() / self.num_steps
         return {name: _between(points, share) for name, points in self.schedules.items()}
 
-    def advance(self) -> None:
-        """Count a step of training."""
+    def advance(self, *_: Any) -> None:
+        """Count a step of training, as a hook of the optimizer that takes it."""
         self.step += 1
 
     def check(self, images: Tensor) -> None:

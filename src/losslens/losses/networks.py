@@ -41,6 +41,27 @@ NETWORKS = {
 }
 
 
+class Normalize(nn.Module):
+    """Images minus the mean over the standard deviation that a network was trained with.
+
+    Args:
+        mean: of red, green and blue.
+        std: likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images `(N, 3, H, W)` so."""
+        return (images - self.mean.to(images)) / self.std.to(images)
+
+
 class Network(nn.Module):
     """The convolutional layers of a network that was trained to name photographs (ImageNet), frozen.
 
@@ -58,9 +79,6 @@ class Network(nn.Module):
     Raises:
         ValueError: if there is no such network, or if its weights cannot be had.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -81,12 +99,11 @@ class Network(nn.Module):
         try:
             features.load_state_dict(own, assign=True)
         except RuntimeError as error:
-            raise ValueError(f"{weights} does not hold the weights of {name}: {str(error).splitlines()[-1]}") from error
+            raise ValueError(f"{weights} does not hold the weights of {name}: {told(error)}") from error
         starts = (0, *known.ends)
         self.layers = nn.ModuleList(features[start:end] for start, end in zip(starts, known.ends, strict=False))
         freeze(self.layers)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.normalize = Normalize(mean, std)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return what the layers answer to images `(N, 3, H, W)` in [0, 1], each `(N, C, h, w)`.
@@ -101,10 +118,6 @@ class Network(nn.Module):
             features = run(layer, features)
             answers.append(features)
         return answers
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Subtract the mean, and divide by the standard deviation, that the network was trained with."""
-        return (images - self.mean.to(images)) / self.std.to(images)
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -147,9 +160,14 @@ def _load(name: str, place: str) -> dict[str, Tensor]:
             "the internet once, put the file there, or give one with weights=FILE"
         ) from error
     except (RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(f"the weights of {name} from {place} are not what they should be: {reason}") from error
+        raise ValueError(f"the weights of {name} from {place} are not what they should be: {told(error)}") from error
     return state
+
+
+def told(error: Exception) -> str:
+    """Return the sentence of a message that says most: torch lists what does not fit below its first line."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return others[-1].strip() if others and first.endswith(":") else first.partition(". ")[0]
 
 
 class NetworkFeatures(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losslens.losses.loss import check_pair, check_unit_range
+from losslens.losses.loss import UnitRange, check_pair
 from losslens.losses.spatial_views import blur, gaussian
 from losslens.losses.views import LinearView, Luma, precise
 
@@ -27,7 +27,7 @@ HAAR_SLOPE = 4.2
 HAAR_SCALES = 3
 
 
-class MSSSIM(nn.Module):
+class MSSSIM(UnitRange):
     """Two images are equal when contrasts and structures of each channel are equal at several scales.
 
     Formula: 1 minus the product over scales of contrast and structure, with luminance at the last one, each to the
@@ -37,6 +37,8 @@ class MSSSIM(nn.Module):
     sum to 1: three from 44 pixels on. 0 at equality, at most 1. Half precision is computed in float32.
     Source: Wang, Simoncelli and Bovik, 2003, doi:10.1109/ACSSC.2003.1292216.
     """
+
+    name = "ms_ssim"
 
     line: Tensor
 
@@ -64,14 +66,6 @@ class MSSSIM(nn.Module):
             similarity = similarity * _above_zero(term) ** weight
         loss: Tensor = (1 - similarity).mean().to(input.dtype)
         return loss
-
-    def check(self, features: Tensor) -> None:
-        """Check originals, or what a view gives of them.
-
-        Raises:
-            ValueError: if there are values outside of [0, 1].
-        """
-        check_unit_range(features, "ms_ssim")
 
     def _terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return luminance, and contrast and structure, of every window."""

@@ -1,15 +1,15 @@
 """Structural similarity as a loss. Not imported with the package: it needs torchmetrics, the others torch alone."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from losslens.losses.loss import check_pair, check_unit_range
+from losslens.losses.loss import UnitRange, check_pair
 from losslens.losses.views import precise
 
 PADDING = 5  # pixels that half a window of 11 reflects at the border
 
 
-class SSIM(nn.Module):
+class SSIM(UnitRange):
     """Two images are equal when local means, contrasts and structures of each channel are equal.
 
     Formula: `1 - mean(SSIM)` with a Gaussian window of 11 pixels and sigma 1.5, K1 0.01 and K2 0.03, per channel of
@@ -17,6 +17,8 @@ class SSIM(nn.Module):
     larger is worse, at most 2. Half precision is computed in float32.
     Source: Wang, Bovik, Sheikh and Simoncelli, 2004, doi:10.1109/TIP.2003.819861.
     """
+
+    name = "ssim"
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Compare reconstructions `input` with originals `target`, both `(N, 3, H, W)` in [0, 1]; returns a scalar.
@@ -28,11 +30,3 @@ class SSIM(nn.Module):
         similarity = structural_similarity_index_measure(precise(input), precise(target), data_range=1.0)
         assert isinstance(similarity, Tensor)
         return (1 - similarity).to(input.dtype)
-
-    def check(self, features: Tensor) -> None:
-        """Check originals, or what a view gives of them.
-
-        Raises:
-            ValueError: if there are values outside of [0, 1].
-        """
-        check_unit_range(features, "ssim")

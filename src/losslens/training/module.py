@@ -116,13 +116,12 @@ class LitAutoencoder(L.LightningModule):
     def _compare(self, reconstructions: Tensor, images: Tensor, stage: str) -> Tensor:
         """Return the loss of a batch and log it, of a mix each term as well."""
         if isinstance(self.loss, Mix):
-            parts = self.loss.parts(reconstructions, images)
-            loss = self.loss.total(parts)
+            parts, moving = self.loss.parts(reconstructions, images), self.loss.moving_weights()
+            loss = self.loss.total(parts, moving)
             for name, value in parts.items():
                 self.log(f"{stage}/loss/{name}", value, batch_size=len(images))
-            if stage == "train":
-                for name, weight in self.loss.moving_weights().items():
-                    self.log(f"train/weight/{name}", weight, batch_size=len(images))
+            for name, weight in moving.items():
+                self.log(f"{stage}/weight/{name}", weight, batch_size=len(images))
         else:
             loss = self.loss(reconstructions, images)
         self.log(f"{stage}/loss", loss, batch_size=len(images))
@@ -150,7 +149,7 @@ class LitAutoencoder(L.LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         for mix in self._scheduled():
             mix.num_steps = self._num_steps("the schedule of a weight")
-            optimizer.register_step_post_hook(partial(_advance, mix))
+            optimizer.register_step_post_hook(mix.advance)
         if self.make_schedule is None:
             return optimizer
         schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
@@ -168,10 +167,6 @@ class LitAutoencoder(L.LightningModule):
         if steps == float("inf"):
             raise ValueError(f"{who} needs the number of steps, and training has no end: set trainer.max_epochs")
         return int(steps)
-
-
-def _advance(mix: Mix, *_: Any) -> None:
-    mix.advance()
 
 
 def load_module(path: Path | str) -> LitAutoencoder:
