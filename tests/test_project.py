@@ -18,14 +18,14 @@ SOURCE = ROOT / "src" / "losslens"
 ALLOWED = {
     "losses": set(),
     "models": set(),
-    "data": {"losses", "files", "memory"},
+    "data": {"losses", "files", "memory", "console"},
     "page": set(),
-    "lens": {"losses", "data", "page", "build", "files"},
+    "lens": {"losses", "data", "page", "build", "files", "console"},
     "training": {"losses", "models", "data", "build", "files", "memory"},
-    "report": {"losses", "lens", "data", "page", "training", "build", "files"},
-    "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "wording"},
-    "trained": {"losses", "lens", "data", "training", "report", "build", "files"},
-    "catalogue": {"lens", "data", "training", "sweep", "trained", "build", "files", "machine"},
+    "report": {"losses", "lens", "data", "page", "training", "build", "files", "console"},
+    "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "console"},
+    "trained": {"losses", "lens", "data", "training", "report", "build", "files", "console"},
+    "catalogue": {"lens", "data", "training", "sweep", "trained", "build", "files", "machine", "console"},
 }
 
 
@@ -81,7 +81,7 @@ def test_plugins_are_found_in_this_install_without_torch():
     assert "OptunaSweeper" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow("builds a wheel, for which it downloads the backend")
 def test_plugin_is_found_in_a_wheel(tmp_path):
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
     subprocess.run(pip, check=True)

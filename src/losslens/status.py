@@ -1,4 +1,4 @@
-"""Say how a sweep is doing, whether it runs or not: python -m losslens.status outputs/sweeps/DATE-TIME."""
+"""Say how a sweep is doing, whether it runs or not."""
 
 import argparse
 import time
@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from losslens.console import counted, duration, print_table, say
 from losslens.sweep.errors import one_line_errors
 from losslens.sweep.start import fast_imports
-from losslens.wording import counted, duration
 
 if TYPE_CHECKING:
     from losslens.report.results import SweepResult
@@ -41,9 +41,11 @@ def show(folder: Path, console: Console) -> None:
     alive = is_locked(folder)
     progress = read_progress(folder)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("variant", overflow="fold")
-    for heading in ("state", "step", "loss", "reason"):
-        table.add_column(heading, overflow="fold", justify="right" if heading in ("step", "loss") else "left")
+    table.add_column("variant")
+    table.add_column("state")
+    for heading in ("step", "loss"):
+        table.add_column(heading, justify="right")
+    reasons = []
     for variant in sweep.variants.values():
         status = variant.status
         now = progress.variants.get(variant.name, {}) if status["status"] in ("running", "interrupted") else {}
@@ -53,11 +55,13 @@ def show(folder: Path, console: Console) -> None:
         if state == "running" and not alive:
             state = "interrupted"  # its process was ended before it could say so
         steps = f"{step} of {now['steps']:g}" if now.get("steps") else str(step)
-        cells = (state, steps, "" if loss is None else f"{loss:.4f}", status["reason"] or "")
+        cells = (state, steps, "" if loss is None else f"{loss:.4f}")
         table.add_row(*(cell.replace("[", r"\[") for cell in (variant.name, *cells)))
-    console.print(table)
-    line = _at_work(sweep, progress) if alive else _not_at_work(sweep)
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if status["reason"]:
+            reasons.append(f"{variant.name}: {state}: {status['reason']}")
+    print_table(console, table)
+    for line in (*reasons, _at_work(sweep, progress) if alive else _not_at_work(sweep)):
+        say(console, line)
 
 
 def _not_at_work(sweep: "SweepResult") -> str:

@@ -9,6 +9,7 @@ from losslens.catalogue.entries import read_entries, train_settings
 from losslens.catalogue.page import page
 from losslens.catalogue.record import add_costs, differences, new_record, read_record
 from losslens.catalogue.training import reconstruct
+from losslens.console import say
 from losslens.files import write, write_json, write_text
 from losslens.sweep.quiet import be_quiet
 from losslens.trained.reconstruct import side_by_side
@@ -52,7 +53,7 @@ def write_catalogue(project: Path) -> None:
     write(docs / OVERVIEW, lambda aside: _save(aside, side_by_side(small)))
     write_json(docs / NUMBERS, record)
     write_text(docs / PAGE, _page(docs))
-    console.print(f"{docs / PAGE}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"{docs / PAGE}")
 
 
 def check(project: Path) -> None:
@@ -76,7 +77,7 @@ def check(project: Path) -> None:
             f"{docs / PAGE} is old, {'; '.join(found[:MOST_TOLD])}{more}: write it anew with "
             "python -m losslens.catalogue"
         )
-    Console().print(f"{docs / PAGE} is as it would be written now", markup=False, highlight=False, soft_wrap=True)
+    say(Console(), f"{docs / PAGE} is as it would be written now")
 
 
 def _page(docs: Path) -> str:

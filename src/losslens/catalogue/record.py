@@ -16,6 +16,7 @@ from rich.progress import track
 from losslens.build import build_loss
 from losslens.catalogue.entries import Entry
 from losslens.catalogue.measure import costs, measure
+from losslens.console import say
 from losslens.lens.changes import change_bank
 from losslens.lens.picture import read_picture
 from losslens.lens.responses import BLIND
@@ -66,7 +67,7 @@ def new_record(
         try:
             found = measure(build_loss(entry.config).eval(), image, bank)
         except ValueError as error:
-            console.print(f"{entry.key}: not measured: {error}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{entry.key}: not measured: {error}")
             continue
         described[entry.key]["measured"] = _rounded(asdict(found))
     return {

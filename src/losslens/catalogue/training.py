@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 
 from losslens.build import build
 from losslens.catalogue.entries import Entry
+from losslens.console import say
 from losslens.data.pictures import as_images
 from losslens.data.source import Images
 from losslens.sweep.plan import count_workers, share_cores, split_by_memory
@@ -64,10 +65,6 @@ def _train(variants: Sequence[Variant], console: Console) -> Iterable[str]:
     variants = [replace(variant, threads=threads) for variant in variants]
     for variant in variants:
         variant.folder.mkdir()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     done: list[str] = []
     arrays = split_by_memory(variants, images, count_workers(variants))
     with Progress(console=console, transient=True) as progress:
@@ -80,8 +77,8 @@ def _train(variants: Sequence[Variant], console: Console) -> Iterable[str]:
                 num_workers=count_workers(array),
                 num_threads=threads,
                 report=partial(_show, progress, task, index),
-                on_failure=lambda name, error: say(f"{name}: failed: {error}"),
-                say=say,
+                on_failure=lambda name, error: say(console, f"{name}: failed: {error}"),
+                say=partial(say, console),
             )
     return done
 

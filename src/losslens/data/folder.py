@@ -1,7 +1,6 @@
 """Any tree of images: every mode that Pillow opens, upright, RGB, resized and cropped to one size."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from losslens.console import warn
 from losslens.data import cache
 from losslens.data.source import Images, Source, split
 from losslens.data.stored import StoredImages
@@ -68,7 +68,7 @@ class Folder(Source):
             try:
                 decoded = cache.store(name, _decode_files(files, self.image_size))
             except OSError as error:
-                warnings.warn(f"decoded images are not cached in {cache.cache_folder()}: {error}", stacklevel=2)
+                warn(f"decoded images are not cached in {cache.cache_folder()}: {error}")
                 pixels, unreadable = zip(*_decode_files(files, self.image_size), strict=True)
                 decoded = cache.Decoded(np.concatenate(pixels), list(chain.from_iterable(unreadable)))
         if decoded.unreadable:
@@ -78,7 +78,7 @@ class Folder(Source):
                 raise ValueError(f"{found}: none is left; give another folder with data.root=FOLDER")
             if self.on_error == "raise":
                 raise ValueError(f"{found}: mend or remove them, or leave them out with data.on_error=skip")
-            Console(stderr=True).print(f"warning: {found}; they are left out", style="yellow", markup=False)
+            warn(f"{found}; they are left out")
         return StoredImages(decoded.pixels)
 
 

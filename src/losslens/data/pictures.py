@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from losslens.console import joined_lines
 from losslens.data.folder import to_rgb
 
 
@@ -28,7 +29,7 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
                 opened.draft(None, (2 * size, 2 * size))
             return to_rgb(ImageOps.exif_transpose(opened))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else joined_lines(error)
         raise ValueError(f"{path} cannot be read ({reason})") from error
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from losslens.build import build_loss, plain_settings
+from losslens.console import say
 from losslens.lens.look import Look, all_pairs
 from losslens.lens.picture import read_picture
 from losslens.lens.results import write_results, write_tensorboard
@@ -54,7 +55,7 @@ def run_lens(
         if config.tensorboard:
             write_tensorboard(look, folder)
         for line in (f"{folder}", f"python -m webbrowser {page.resolve().as_uri()}"):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
     failed = {each: answers.notes[-1] for each, answers in look.answers.items() if answers.failed}
     if failed:
         raise ValueError("; ".join(f"{each}: {reason}" for each, reason in failed.items()))

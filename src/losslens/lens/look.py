@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from losslens.console import joined_lines
 from losslens.lens.changes import change_bank
 from losslens.lens.compete import Competition, compete
 from losslens.lens.eigendistortions import Eigendistortion, eigendistortions
@@ -112,7 +113,7 @@ class Look:
         try:
             search(answers)
         except (ValueError, RuntimeError) as error:
-            answers.notes.append(f"{what} failed: {' '.join(str(error).split())}")
+            answers.notes.append(f"{what} failed: {joined_lines(error)}")
 
     def _metamers(self, answers: Answers) -> None:
         image = self.image.to(precision(answers.loss))
@@ -139,14 +140,14 @@ class Look:
         try:
             self.competitions[pair] = compete(held.loss, other.loss, image, rms=self.rms, seed=self.seed)
         except (ValueError, RuntimeError) as error:
-            self.notes.append(f"{pair[1]} at equal {pair[0]} failed: {' '.join(str(error).split())}")
+            self.notes.append(f"{pair[1]} at equal {pair[0]} failed: {joined_lines(error)}")
 
     def _principal(self) -> None:
         losses = {name: answers.loss for name, answers in self.answers.items() if answers.differentiable}
         try:
             self.axis = principal_distortions(losses, self.image.float(), seed=self.seed)
         except (ValueError, RuntimeError) as error:
-            self.notes.append(f"principal distortions failed: {' '.join(str(error).split())}")
+            self.notes.append(f"principal distortions failed: {joined_lines(error)}")
 
 
 def all_pairs(names: list[str]) -> list[tuple[str, str]]:

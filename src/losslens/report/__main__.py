@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m losslens.report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="of sweeps or single runs, finished or not")
     parser.add_argument("--details", action="store_true", help="also sheets with errors and with what each loss sees")
-    parser.add_argument("--output", type=Path, help="where a report of several goes; default outputs/reports/DATE-TIME")
+    parser.add_argument("--output", type=Path, help="where a report of several goes; without it, in outputs/reports")
     arguments = parser.parse_args()
     with one_line_errors():
         _make(arguments)

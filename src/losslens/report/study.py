@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from losslens.build import build
+from losslens.console import joined_lines
 from losslens.data.datamodule import HeldImages
 from losslens.data.source import Images, Source
 from losslens.files import write_json
@@ -200,7 +201,7 @@ def _try(variant: VariantResult, shared: Shared) -> Study | str:
         _check_unchanged(variant, exhibits)
         return _study(variant, exhibits, shared)
     except Exception as error:  # data that is gone, a model or loss of the user's own that is not importable here
-        reason = " ".join(str(error).split())
+        reason = joined_lines(error)
         return reason if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {reason}"
 
 

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from losslens.console import print_table, say
 from losslens.report.results import VariantResult
 from losslens.training.metrics import METRICS
 
@@ -18,9 +19,9 @@ def print_results(console: Console, variants: Sequence[VariantResult], commands:
     table = Table(
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="* seen by the variant's own loss", caption_justify="left"
     )
-    table.add_column("variant", overflow="fold")
+    table.add_column("variant")
     for metric in METRICS:
-        table.add_column(HEADERS.get(metric, metric), justify="right", no_wrap=True)
+        table.add_column(HEADERS.get(metric, metric), justify="right")
     for variant in variants:
         if not variant.done:
             continue
@@ -30,7 +31,7 @@ def print_results(console: Console, variants: Sequence[VariantResult], commands:
             own = metric in ("loss", *variant.results["seen"])
             cells.append(f"[bold green]{cell}*[/]" if own else f"{cell} ")
         table.add_row(variant.name.replace("[", r"\["), *cells)
-    console.print(table)
+    print_table(console, table)
     others = [f"{v.name}: {v.status['status']}: {v.status['reason']}" for v in variants if v.status["reason"]]
     for line in [*others, *commands]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)

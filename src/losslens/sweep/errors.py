@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MissingMandatoryValue
 
+from losslens.console import joined_lines
+
 if TYPE_CHECKING:
     from losslens.report.results import VariantResult
 
@@ -73,7 +75,7 @@ def one_line(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value: give it one with {error.full_key}=VALUE"
-    text = " ".join(str(error).partition("Config search path:")[0].split())
+    text = joined_lines(str(error).partition("Config search path:")[0])
     if not text or (
         not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega"))
     ):

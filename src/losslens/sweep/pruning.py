@@ -24,7 +24,9 @@ def open_storage(folder: Path) -> BaseStorage:
 
 def trial_id(storage: BaseStorage, number: int) -> int:
     """Return by what a storage knows the trial of a number."""
-    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(STUDY), number)
+    study = storage.get_study_id_from_name(STUDY)
+    found: int = storage.get_trial_id_from_study_id_trial_number(study, number)
+    return found
 
 
 class Pruning(L.Callback):

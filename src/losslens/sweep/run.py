@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from losslens.console import counted
 from losslens.files import ASIDE, write_json, write_text
 from losslens.report.results import SWEEP_FILE, SweepResult, VariantResult, load_sweep, write_sweep_file
 from losslens.report.table import print_results
@@ -32,9 +33,6 @@ from losslens.training.fit import Variant
 from losslens.training.peers import num_peers
 from losslens.training.state import read_every, remove_states, state_folder
 from losslens.training.stop import Stop
-from losslens.wording import counted
-
-PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
 def run_sweep(
@@ -83,7 +81,7 @@ def plan_only(jobs: Sequence[Job], folder: Path, single: bool, workers: Workers 
         states = {each.name: status_of(each) if each.name in known else "pending" for each in variants}
         if jobs[0][0].retry_failed:
             states = {name: "pending" if state == "failed" else state for name, state in states.items()}
-        show_plan(variants, folder, states, workers, _console())
+        show_plan(variants, folder, states, workers, Console())
     finally:
         if not stored:
             (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
@@ -127,7 +125,7 @@ def _run(
         workers: who trains; None: this process.
     """
     be_quiet()
-    console = _console()
+    console = Console()
     _prepare(variants, folder, known)
     states = {variant.name: status_of(variant) for variant in variants}
     for variant in variants:
@@ -180,10 +178,6 @@ def _run(
     if left:  # by workers that were ended
         raise SweepInterrupted(f"{len(left)} variants are not done", resume, 1)
     return found
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def _already(states: Mapping[str, str]) -> str:

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from losslens.build import build
+from losslens.console import counted, duration, print_table, say
 from losslens.sweep.distribute import Workers
 from losslens.sweep.folders import ENDED
 from losslens.sweep.pack import PackedArray, pack, variant_costs
 from losslens.sweep.plan import group_variants
 from losslens.training.fit import Variant
-from losslens.wording import counted, duration
 
 SHOWN_ARRAYS, SHOWN_NAMES = 20, 4
 MIB = 2**20
@@ -39,21 +39,19 @@ def show_plan(
         groups.append((group, variant_costs(group, images)))
     arrays = pack(groups, num_slots)
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    say(f"{counted(len(variants), 'variant')} in {folder}")
+    say(console, f"{counted(len(variants), 'variant')} in {folder}")
     for state in dict.fromkeys(states.values()):
         if state != "pending":
-            say(f"  {list(states.values()).count(state)} {state}")
+            say(console, f"  {list(states.values()).count(state)} {state}")
     if arrays:
-        console.print(_table(arrays))
+        print_table(console, _table(arrays))
         if len(arrays) > SHOWN_ARRAYS:
-            say(f"and {len(arrays) - SHOWN_ARRAYS} more arrays")
+            say(console, f"and {len(arrays) - SHOWN_ARRAYS} more arrays")
     say(
+        console,
         f"{counted(len(wanted), 'variant')} to train in {counted(len(arrays), 'array')}, {num_slots} at once: "
         f"about {duration(_makespan(arrays, num_slots))} besides start and pictures, "
-        f"{duration(sum(array.seconds for array in arrays))} of machines in all; nothing was started"
+        f"{duration(sum(array.seconds for array in arrays))} of machines in all; nothing was started",
     )
 
 
@@ -61,12 +59,13 @@ def _table(arrays: Sequence[PackedArray]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("array", "variants", "memory", "time"):
         table.add_column(heading, justify="right")
-    table.add_column("folders", overflow="fold")
+    table.add_column("folders")
     for number, array in enumerate(arrays[:SHOWN_ARRAYS]):
         names = [variant.name for variant in array.variants[:SHOWN_NAMES]]
-        more = f" and {len(array.variants) - SHOWN_NAMES} more" if len(array.variants) > SHOWN_NAMES else ""
+        if len(array.variants) > SHOWN_NAMES:
+            names.append(f"and {len(array.variants) - SHOWN_NAMES} more")
         cells = (str(number), str(len(array.variants)), f"{array.bytes / MIB:.0f} MiB", duration(array.seconds))
-        table.add_row(*cells, (" ".join(names) + more).replace("[", r"\["))
+        table.add_row(*cells, "\n".join(names).replace("[", r"\["))
     return table
 
 

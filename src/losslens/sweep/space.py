@@ -65,7 +65,7 @@ def write(name: str, value: object) -> str:
 def examples(space: Space) -> list[list[str]]:
     """List overrides that name every choice, and both ends of what is a number, at least once."""
     values = [
-        list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
+        list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
         for each in space.values()
     ]
     return [

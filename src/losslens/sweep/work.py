@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from losslens.build import build
+from losslens.console import say
 from losslens.data.source import Images
 from losslens.files import append_line, is_disk_error, write_text
 from losslens.sweep.distribute import Workers, distribute
@@ -165,7 +166,7 @@ class Sweep:
         append_line(self.folder / LOG, text)
 
     def _show(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
     def _train_array(
         self, array: Sequence[Variant], images: Images, states: Mapping[str, SavedState], num_wanted: int

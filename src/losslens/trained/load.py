@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
+from losslens.console import joined_lines
 from losslens.files import unique
 from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
 from losslens.training.module import LitAutoencoder, load_module
@@ -36,7 +37,7 @@ class Found:
                 f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"
             ) from error
         except Exception as error:  # a damaged file makes torch raise whatever it likes
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = joined_lines(error) or type(error).__name__
             raise ValueError(f"{file} cannot be loaded as a checkpoint ({reason})") from error
         return module.eval()
 

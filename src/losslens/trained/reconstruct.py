@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from losslens.console import joined_lines
 from losslens.data.pictures import as_images
 from losslens.files import unique, write
 from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
@@ -155,7 +156,7 @@ def _write(path: Path, picture: Image.Image) -> None:
 
 
 def _why(file: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = joined_lines(error)
     if isinstance(error, MemoryError) or "allocate memory" in reason:
         return f"{file} needs more memory than there is: reduce it first"
     return reason if reason.startswith(str(file)) else f"{file}: {reason}"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from losslens.console import counted
 from losslens.sweep.arrays import StoredArray, stored_arrays
 from losslens.sweep.plan import as_count
-from losslens.wording import counted
 
 MAX_IN_VAIN = 6  # an array ends after three attempts: more than it takes to see that nothing helps
 

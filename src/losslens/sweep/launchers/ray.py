@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from losslens.build import require
+from losslens.console import counted
 from losslens.sweep.arrays import StoredArray
-from losslens.wording import counted
 
 
 class RayTasks:
@@ -44,7 +44,7 @@ class RayTasks:
             handler = signal.getsignal(signal.SIGTERM)
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process at once
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         if self.gpus == "auto":
             self.gpus = 1.0 if resources.get("GPU") else 0.0
         wanted = {"CPU": self.cpus, "GPU": float(self.gpus)}

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from losslens.build import require
+from losslens.console import counted, joined_lines
 from losslens.sweep.arrays import StoredArray
-from losslens.wording import counted
 
 REQUEUED_AFTER = ("SIGUSR1", "SIGUSR2")  # Slurm's notice of a limit of time or a preemption
 ASK_EVERY = 5.0  # seconds
@@ -63,7 +63,7 @@ class SlurmJobs:
             with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
                 jobs = executor.map_array(train_in_job, [str(array.file.resolve()) for array in arrays])
         except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
-            raise ValueError(f"Slurm takes no jobs: {' '.join(str(error).split())}") from error
+            raise ValueError(f"Slurm takes no jobs: {joined_lines(error)}") from error
         self.job = jobs[0].job_id.partition("_")[0]
         return f"{counted(len(arrays), 'array')} as jobs of Slurm: {self.job}; their output is in {folder}"
 
