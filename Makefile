@@ -1,31 +1,52 @@
 .DEFAULT_GOAL := help
-.PHONY: help sweep test lint bench tensorboard clean
+.PHONY: help sweep test test-all lint style types bench tensorboard clean
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The environment is made anew whenever the dependencies change.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.made:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12') if sys.version_info < (3, 11) else 0"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# What the main job needs; anew whenever the dependencies change.
+.venv/.installed: .venv/.made pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+# What an extra of pyproject.toml adds to it.
+.venv/.with-%: .venv/.installed
+	$(INSTALL) -e '.[$*]'
 	@touch $@
 
 sweep: .venv/.installed ## train the five variants: l1, luma, red, green, blue
 	$(BIN)/python train.py -m loss=l1,luma,red,green,blue
 
-test: .venv/.installed ## run the tests, in as many processes as there are cores
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+test: .venv/.with-test ## run the tests, in as many processes as there are cores; some minutes
+	$(PYTEST)
 
-lint: .venv/.installed ## check style and types
+test-all: test .venv/.with-test-all ## run the slow tests and those of clusters as well; half an hour
+	$(PYTEST) -m 'slow or cluster'
+
+# Ruff needs nothing of the project: on a fresh machine it tells within seconds.
+.venv/.with-ruff: .venv/.made constraints.txt
+	$(INSTALL) ruff
+	@touch $@
+
+lint: style types ## check style and types
+
+style: .venv/.with-ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.with-lint
 	$(BIN)/mypy
 
-bench: .venv/.installed ## measure speed against what one writes without losslens; a quarter of an hour
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+bench: .venv/.with-bench ## measure speed against what one writes without losslens; a quarter of an hour
 	for script in startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tensorboard: .venv/.installed ## look at all runs, on localhost only

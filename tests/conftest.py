@@ -1,18 +1,27 @@
+import copy
 import hashlib
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
+from commands import run as run_command
+from filelock import FileLock
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+# As many processes as cores run the tests: one thread for each. The commands that they start divide the cores as ever.
+torch.set_num_threads(1)
+
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # Two crops' worth of training on 16x16 drawn shapes: all of the machinery in a second.
@@ -30,26 +39,49 @@ TINY = [
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+FIRST = ("test_article.py", "test_going_on.py")  # of the files, so that none is alone at work at the end
+
+
+def pytest_collection_modifyitems(items):
+    """Put long files first; refuse a test that is in the second tier without a reason, skip what the machine lacks."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+    for item in items:
+        if any(not mark.args for mark in item.iter_markers("slow")):
+            raise pytest.UsageError(f"{item.nodeid} does not say why it is slow: pytest.mark.slow('why')")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Keep the tests' cache apart from the user's."""
+def nothing_is_left():
+    """A test leaves neither a process nor a changed environment behind."""
+    before = _settings()
+    with mock.patch.dict(os.environ):  # which Lightning changes, for instance
+        yield
+    left = multiprocessing.active_children()
+    for process in left:
+        process.kill()
+    assert left == []
+    assert _settings() == before
+
+
+def _settings():
+    return Path.cwd(), signal.getsignal(signal.SIGINT), torch.get_num_threads(), torch.get_default_dtype()
+
+
+@pytest.fixture(autouse=True)
+def surroundings(nothing_is_left, tmp_path, monkeypatch):
+    """A cache apart from the user's, and a terminal that is too narrow for a path."""
     monkeypatch.setenv("LOSSLENS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    monkeypatch.setenv("COLUMNS", "30")
 
 
 @pytest.fixture
 def train(tmp_path) -> Command:
     """Run train.py in a process of its own, in an empty folder, as a user does."""
 
-    def run(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), **environment},
-        )
+    def run(*arguments: str, check: bool = True, **settings) -> subprocess.CompletedProcess[str]:
+        done = run_command(["train.py", *arguments], tmp_path, **settings)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -57,22 +89,51 @@ def train(tmp_path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def trained_sweep(tmp_path_factory) -> Path:
-    """The folder of a real small sweep: five losses, three seeds each, on drawn shapes; half a minute."""
-    place = tmp_path_factory.mktemp("trained")
-    size = ["data=shapes", "data.image_size=32", "data.train_size=1600", "trainer=cpu", "trainer.max_epochs=6"]
-    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma,red,green,blue", "seed=range(3)", *size]
-    subprocess.run(command, cwd=place, check=True, timeout=1500, capture_output=True)
-    return the_only((place / "outputs" / "sweeps").iterdir())
+def made_once(tmp_path_factory):
+    """Fill a folder, once for all the processes that run the tests."""
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "filled").exists():
+                folder.mkdir()
+                fill(folder)
+                (folder / "filled").touch()
+        return folder
+
+    return make
+
+
+def _train_sweep(place: Path, *arguments: str) -> None:
+    size = ["data=shapes", "data.image_size=32", "trainer=cpu", "hydra.sweep.dir=sweep"]
+    done = run_command(["train.py", "-m", *arguments, *size], place)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
-def unhurt(tmp_path_factory) -> dict[str, dict]:
+def trained_sweep(made_once) -> Path:
+    """The folder of a small sweep on drawn shapes: three losses, two seeds each; some seconds."""
+    arguments = ["loss=l1,luma,red", "seed=0,1", "data.train_size=1600", "trainer.max_epochs=1", "report=false"]
+    return made_once("trained", lambda place: _train_sweep(place, *arguments)) / "sweep"
+
+
+@pytest.fixture(scope="session")
+def studied_sweep(made_once) -> Path:
+    """The folder of a sweep with its report: five losses, three seeds each, on drawn shapes; a minute."""
+    arguments = ["loss=l1,luma,red,green,blue", "seed=range(3)", "data.train_size=1600", "trainer.max_epochs=6"]
+    return made_once("studied", lambda place: _train_sweep(place, *arguments)) / "sweep"
+
+
+@pytest.fixture(scope="session")
+def unhurt(made_once) -> dict[str, dict]:
     """What the sweep of the tests of faults comes to if nothing happens to it."""
     from sweeps import VARIANTS, Sweep
 
-    sweep = Sweep(tmp_path_factory.mktemp("unhurt"))
-    assert sweep.run().returncode == 0
+    def fill(place: Path) -> None:
+        assert Sweep(place).run().returncode == 0
+
+    sweep = Sweep(made_once("unhurt", fill))
     return {name: sweep.results(name) for name in VARIANTS}
 
 
@@ -142,6 +203,11 @@ def browser():
 
 def loss_config(*choices: str) -> dict:
     """The resolved configuration of the loss that choices of `train.py` make."""
+    return copy.deepcopy(_loss_config(*choices))
+
+
+@cache
+def _loss_config(*choices: str) -> dict:
     from hydra import compose, initialize_config_dir
 
     from losslens.build import plain_settings
@@ -187,16 +253,17 @@ def random_weights(name):
 
 
 @pytest.fixture(scope="session")
-def torch_home(tmp_path_factory):
+def torch_home(made_once):
     """Where torch keeps what it downloaded: networks with random weights, under the names of the trained ones."""
     from losslens.losses.networks import NETWORKS
 
-    home = tmp_path_factory.mktemp("torch")
-    checkpoints = home / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    for name, known in NETWORKS.items():
-        torch.save(random_weights(name), checkpoints / known.weights.url.rpartition("/")[2])
-    return home
+    def fill(home: Path) -> None:
+        checkpoints = home / "hub" / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        for name, known in NETWORKS.items():
+            torch.save(random_weights(name), checkpoints / known.weights.url.rpartition("/")[2])
+
+    return made_once("torch", fill)
 
 
 @pytest.fixture

@@ -1,26 +1,25 @@
 """What a sweep lets anybody check, on a real small one: what codes keep, where colors come from, what is chance."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import ROOT, the_only
+from commands import run as run_command
+from conftest import the_only
 
 from losslens import load_sweep
 from losslens.lens.chance import chance
 from losslens.lens.subject import linear_view
 from losslens.report.study_words import ISOLUMINANT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("trains fifteen variants and studies them")
 COLORS = ("red", "green", "blue")
 SEEDS = range(3)
 
 
 @pytest.fixture(scope="module")
-def sweep(trained_sweep):
-    return load_sweep(trained_sweep)
+def sweep(studied_sweep):
+    return load_sweep(studied_sweep)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +122,8 @@ def test_swapped_last_layers_swap_colors_and_leave_the_loss(sweep, outputs, loss
     assert (tints[0] - tints[2]).norm() < 0.5 * (tints[0] - tints[1]).norm()  # its tint is now that of the other
 
 
-def test_the_report_shows_chance(trained_sweep):
-    page = (trained_sweep / "report.html").read_text()
+def test_the_report_shows_chance(studied_sweep):
+    page = (studied_sweep / "report.html").read_text()
     for text in (
         "Chance: the same but for the seed",
         "Initialization and data order vary",
@@ -133,13 +132,13 @@ def test_the_report_shows_chance(trained_sweep):
     ):
         assert text in page
     for name in ("seeds", "seeds-5", "swapped", "neighbors", "recolored", "outputs"):
-        assert (trained_sweep / f"{name}.png").is_file()
+        assert (studied_sweep / f"{name}.png").is_file()
 
 
 def run(place, *arguments):
     size = ["data=shapes", "data.image_size=16", "data.train_size=800", "trainer=cpu", "trainer.max_epochs=4"]
-    command = [sys.executable, ROOT / "train.py", "-m", *arguments, *size]
-    subprocess.run(command, cwd=place, check=True, timeout=600, capture_output=True)
+    done = run_command(["train.py", "-m", *arguments, *size], place)
+    assert done.returncode == 0, done.stderr
     folder = the_only((place / "outputs" / "sweeps").iterdir())
     return folder, {file.parent.name: json.loads(file.read_text())["study"] for file in folder.glob("*/metrics.json")}
 

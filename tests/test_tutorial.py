@@ -12,7 +12,7 @@ from conftest import ROOT
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains all that the tutorial trains")
 def test_every_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("train.py", "reconstruct.py", "export.py", "conf", "docs"):  # as in a checkout

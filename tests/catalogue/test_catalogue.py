@@ -3,12 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from commands import ROOT, run
 from PIL import Image
 from rich.console import Console
 
@@ -66,12 +64,13 @@ def small_project(folder):
     return folder
 
 
+@pytest.mark.slow("measures all losses")
 def test_that_of_the_project_is_not_old(capsys):
     make.check(ROOT)
     assert capsys.readouterr().out.endswith("losses.md is as it would be written now\n")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("trains as `make sweep` does")
 def test_its_pictures_come_from_that_training():
     """Last digits, which grow over 750 steps, are those of the machine."""
     entries = [entry for entry in read_entries(ROOT) if entry.key in FEW]
@@ -179,8 +178,6 @@ def test_a_file_that_does_not_say_what_it_is_is_named(small):
 
 
 def test_elsewhere_it_says_where_to_start(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "losslens.catalogue", "--check"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run(["-m", "losslens.catalogue", "--check"], tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: . has no conf/loss: start from the folder of the project\n"

@@ -1,9 +1,9 @@
 """Sweeps on a real Ray cluster of two nodes on this machine."""
 
 import pytest
-from sweeps import LOSSES, TINY, VARIANTS, Sweep
+from sweeps import LOSSES, UNPACED, VARIANTS, Sweep
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def test_a_node_is_lost(cluster, tmp_path, unhurt):
     sweep = Sweep(tmp_path)
     first = cluster.add_node(num_cpus=2)
     launcher = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}", "hydra.launcher.cpus=1"]
-    process = sweep.start(sweep.command(*launcher))
+    process = sweep.start(sweep.command(*launcher, size=UNPACED))
     sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 40, process)
     cluster.remove_node(first, allow_graceful=False)
     cluster.add_node(num_cpus=2)
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "arrays as tasks of Ray at" in out
     for name in VARIANTS:
@@ -35,6 +35,6 @@ def test_a_node_is_lost(cluster, tmp_path, unhurt):
 def test_no_task_fits(cluster, tmp_path):
     sweep = Sweep(tmp_path)
     arguments = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}"]
-    done = sweep.run([*sweep.command()[:3], LOSSES, *TINY, *arguments])
+    done = sweep.run(["train.py", "-m", LOSSES, *UNPACED, *arguments])
     assert done.returncode == 1
     assert "Ray has 0 CPUs and 0 GPUs: too few" in done.stderr

@@ -6,15 +6,15 @@ import subprocess
 import time
 
 import pytest
+from commands import HANGS
 from filelock import FileLock
 from one_node_slurm import is_possible, one_node_slurm, wait_for_idle
 from sweeps import LOSSES, TINY, VARIANTS, Sweep
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.slow,
     pytest.mark.skipif(
-        not is_possible(), reason="needs root, slurmctld, slurmd and munged: apt install slurm-wlm munge"
+        not is_possible(), reason="needs root, two cores, slurmctld, slurmd and munged: apt install slurm-wlm munge"
     ),
 ]
 SLURM = [
@@ -37,22 +37,23 @@ def sweep(tmp_path, node):
     return Sweep(tmp_path)
 
 
-def jobs():
+def jobs(what="%i"):
+    """Names of the jobs, or with `%T` their states."""
     asked = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True, check=True
+        ["squeue", "--noheader", "--array", f"--format={what}"], capture_output=True, text=True, check=True
     )
     return asked.stdout.split()
 
 
-def begun(sweep, *arguments, size=TINY):
-    """Start a sweep, and wait until all jobs have written states."""
-    process = sweep.start(sweep.command(*SLURM, *arguments, size=size))
-    sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 13, process)
+def held(sweep, *arguments, **settings):
+    """Start a sweep, and wait until all jobs have written states; none goes on before `let_go`."""
+    process = sweep.held(20, sweep.command(*SLURM, *arguments, **settings), variants=2)
+    assert len(jobs()) == 2
     return process
 
 
 def assert_ends_as_unhurt(sweep, unhurt, process):
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate()
     assert process.returncode == 0, out + errors
     assert sweep.states() == ["done", "done"]
     for name in VARIANTS:
@@ -61,8 +62,11 @@ def assert_ends_as_unhurt(sweep, unhurt, process):
 
 
 def test_the_notice_of_a_preemption(sweep, unhurt):
-    process = begun(sweep)
+    process = held(sweep)
     subprocess.run(["scancel", "--signal=USR2", jobs()[0]], check=True)
+    sweep.pace(20, 0.5)
+    sweep.wait_for(lambda: "interrupted" in sweep.states(), process)
+    sweep.let_go()
     out = assert_ends_as_unhurt(sweep, unhurt, process)
     assert "2 arrays as jobs of Slurm: " in out
     logs = [path.read_text() for path in sweep.folder.glob("loss=*/log.txt")]
@@ -70,18 +74,21 @@ def test_the_notice_of_a_preemption(sweep, unhurt):
 
 
 def test_a_node_fails(sweep, unhurt, node):
-    process = begun(sweep)
+    process = held(sweep)
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
-    time.sleep(2)
+    sweep.wait_for(lambda: "RUNNING" not in jobs("%T"), process)
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # unless it is back by itself
+    sweep.let_go()
     assert_ends_as_unhurt(sweep, unhurt, process)
     wait_for_idle(node)
 
 
 def test_jobs_are_cancelled(sweep, unhurt):
-    process = begun(sweep)
+    process = held(sweep)
     subprocess.run(["scancel", *{job.partition("_")[0] for job in jobs()}], check=True)
-    _, errors = process.communicate(timeout=120)
+    sweep.pace(20, 0.5)
+    _, errors = process.communicate()
+    sweep.let_go()
     assert process.returncode == 1
     assert "2 variants are not done; go on with: " in errors
     assert sweep.states() == ["interrupted", "interrupted"]
@@ -90,17 +97,17 @@ def test_jobs_are_cancelled(sweep, unhurt):
 
 
 def test_the_submitting_side_leaves(sweep):
-    size = [each for each in TINY if each not in ("report=false", "trainer.max_epochs=6")]
-    process = begun(sweep, "trainer.max_epochs=80", size=size)
+    process = held(sweep, size=[each for each in TINY if each != "report=false"])
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate()
     assert process.returncode == 130
     assert re.search(r"the jobs (\d+) go on in Slurm; end them with: scancel \1\n", out)
     assert "python -m losslens.status" in errors
     refused = sweep.run(sweep.resumption())
     assert refused.returncode == 1
     assert "other processes are at work on" in refused.stderr
-    deadline = time.monotonic() + 240
+    sweep.let_go()
+    deadline = time.monotonic() + HANGS
     while not (sweep.folder / "arrays" / "reported").exists():  # by the last job
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -109,7 +116,7 @@ def test_the_submitting_side_leaves(sweep):
 
 
 def test_slurm_refuses(sweep):
-    done = sweep.run([*sweep.command()[:3], LOSSES, *TINY, *SLURM, "hydra.launcher.partition=nowhere"])
+    done = sweep.run(["train.py", "-m", LOSSES, *TINY, *SLURM, "hydra.launcher.partition=nowhere"])
     assert done.returncode == 1
     assert "Slurm takes no jobs: " in done.stderr
     assert "invalid partition" in done.stderr

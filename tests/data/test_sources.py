@@ -172,7 +172,7 @@ class TestBenchmarks:
         assert images.train.shape == (100, 3, 32, 32)
         assert np.array_equal(images.val.flatten(1), pixels)
 
-    @pytest.mark.slow
+    @pytest.mark.slow("unpacks the whole of CIFAR-10")
     @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the CIFAR-10 archive")
     def test_cifar10_itself(self, tmp_path, offline):
         with tarfile.open(SHARED_DATA / "cifar-10-batches-py.tar.xz") as archive:

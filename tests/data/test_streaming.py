@@ -181,7 +181,8 @@ class TestReadAhead:
 
 
 MEASURED = """
-import sys, threading, time
+import os, sys, threading, time
+os.cpu_count = lambda: 2  # so many images are decoded at once
 from losslens.data import Folder
 
 def anonymous():
@@ -212,7 +213,7 @@ print(sum(part.nbytes for part in images), max(peak, anonymous()) - start)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_folder_is_decoded_without_being_in_memory_whole(tmp_path, root):
     """Memory that is the process's own, not pages of files, which the system takes back whenever it likes."""
-    for number in range(40, 160):
+    for number in range(40, 100):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(root / f"{number}.png")
 
     def grown(resident):
@@ -220,7 +221,7 @@ def test_a_folder_is_decoded_without_being_in_memory_whole(tmp_path, root):
         return map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
     nbytes, streamed = grown("false")
-    assert nbytes > 120e6
+    assert nbytes > 70e6
     assert streamed < 0.5 * nbytes
     _, held = grown("true")
     assert held > 0.9 * nbytes

@@ -24,6 +24,13 @@ def sweep(tmp_path):
     return Sweep(tmp_path)
 
 
+@pytest.fixture
+def killed(made_once, tmp_path):
+    """A sweep that was killed after 45 of its steps: two states of each variant are on disk."""
+    place = made_once("killed", lambda place: Sweep(place).killed(45))
+    return Sweep(shutil.copytree(place, tmp_path, dirs_exist_ok=True))
+
+
 @contextmanager
 def small_disk(place, size):
     """A file system of its own at `outputs`, of that many bytes; skipped where mounting is not possible."""
@@ -38,14 +45,6 @@ def small_disk(place, size):
         subprocess.run(["umount", str(outputs)], check=True)
 
 
-def killed(sweep, step=40):
-    """Begin, and kill when a state of that step is on disk and one before it."""
-    process = sweep.start()
-    sweep.wait_for(lambda: sweep.saved_step() >= step, process)
-    process.kill()
-    process.communicate()
-
-
 def assert_ends_as_unhurt(sweep, unhurt):
     done = sweep.run(sweep.resumption())
     assert done.returncode == 0, done.stderr
@@ -57,12 +56,13 @@ def assert_ends_as_unhurt(sweep, unhurt):
 def test_a_full_disk(sweep, unhurt):
     with small_disk(sweep.place, 3 * MIB) as outputs:
         filler = outputs / "filler"
-        process = sweep.start()
-        sweep.wait_for(lambda: sweep.saved_step() >= 26, process)
+        process = sweep.held(20)
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-        _, errors = process.communicate(timeout=60)
+        sweep.pace(20, 0)
+        _, errors = process.communicate()
+        sweep.let_go()
         assert process.returncode == 1
         assert errors.count("\n") == 1
         assert "cannot be written (No space left on device): make room; go on with: python train.py resume=" in errors
@@ -80,13 +80,13 @@ def test_a_full_disk_that_is_met_by_events(sweep):
     """Where no state is due, it is TensorBoard's own thread that meets it."""
     size = [*(each for each in TINY if "every" not in each and "max_epochs" not in each), "checkpoint.every=1h"]
     with small_disk(sweep.place, 3 * MIB) as outputs:
-        command = sweep.command("trainer.max_epochs=2000", "trainer.check_val_every_n_epoch=1000", size=size)
+        command = sweep.command("trainer.max_epochs=200000", "trainer.check_val_every_n_epoch=100000", size=size)
         process = sweep.start([*command, "trainer.log_every_n_steps=1"])
         sweep.wait_for(lambda: list(sweep.folder.glob("*/events.*")), process)
         with (outputs / "filler").open("wb", buffering=0) as file, suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate()
         assert process.returncode == 1
         assert errors.count("\n") == 1, errors
         assert "No space left on device" in errors
@@ -103,7 +103,7 @@ def test_a_disk_that_is_full_from_the_start(sweep):
 
 def test_a_disk_that_becomes_read_only(sweep, unhurt):
     with small_disk(sweep.place, 64 * MIB) as outputs:
-        killed(sweep)
+        sweep.killed(45)
         subprocess.run(["mount", "-o", "remount,ro", str(outputs)], check=True)
         done = sweep.run(sweep.resumption())
         assert done.returncode == 1
@@ -117,7 +117,7 @@ def test_a_quota(sweep, unhurt):
     """A limit on the size of files, since quotas cannot be set up everywhere."""
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, {resource.RLIM_INFINITY}))\n"
     (sweep.place / "sitecustomize.py").write_text(limit)
-    done = sweep.run()
+    done = sweep.run(fresh=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "cannot be written (File too large): make room" in done.stderr
@@ -140,42 +140,37 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state(sweep, unhurt, damage):
-    killed(sweep)
-    path = sweep.folder / "loss=red" / "checkpoints" / "state.ckpt"
+def test_a_damaged_state(killed, unhurt, damage):
+    path = killed.folder / "loss=red" / "checkpoints" / "state.ckpt"
     DAMAGES[damage](path)
-    done = assert_ends_as_unhurt(sweep, unhurt)
+    done = assert_ends_as_unhurt(killed, unhurt)
     assert f"{path} is damaged: it is set aside as state.ckpt.damaged" in done.stdout
     assert path.with_name("state.ckpt.damaged").exists()
 
 
-def test_both_states_damaged(sweep, unhurt):
-    killed(sweep)
+def test_both_states_damaged(killed, unhurt):
     for name in ("state.ckpt", "state-before.ckpt"):
-        flip_a_bit(sweep.folder / "loss=red" / "checkpoints" / name)
-    assert_ends_as_unhurt(sweep, unhurt)  # it begins again
+        flip_a_bit(killed.folder / "loss=red" / "checkpoints" / name)
+    assert_ends_as_unhurt(killed, unhurt)  # it begins again
 
 
-def test_no_states(sweep, unhurt):
-    killed(sweep)
+def test_no_states(killed, unhurt):
     for name in VARIANTS:
-        shutil.rmtree(sweep.folder / name / "checkpoints")
-    assert_ends_as_unhurt(sweep, unhurt)
+        shutil.rmtree(killed.folder / name / "checkpoints")
+    assert_ends_as_unhurt(killed, unhurt)
 
 
-def test_variants_at_different_steps(sweep, unhurt):
+def test_variants_at_different_steps(killed, unhurt):
     """One has lost its latest state: both go on from the one before."""
-    killed(sweep, 60)
-    (sweep.folder / "loss=red" / "checkpoints" / "state.ckpt").unlink()
-    assert_ends_as_unhurt(sweep, unhurt)
+    (killed.folder / "loss=red" / "checkpoints" / "state.ckpt").unlink()
+    assert_ends_as_unhurt(killed, unhurt)
 
 
-def test_variants_with_no_step_in_common(sweep, unhurt):
-    killed(sweep, 60)
-    first, second = (sweep.folder / name / "checkpoints" for name in VARIANTS)
+def test_variants_with_no_step_in_common(killed, unhurt):
+    first, second = (killed.folder / name / "checkpoints" for name in VARIANTS)
     (first / "state-before.ckpt").unlink()
     (second / "state.ckpt").unlink()
-    assert_ends_as_unhurt(sweep, unhurt)
+    assert_ends_as_unhurt(killed, unhurt)
 
 
 class Evil:
@@ -183,19 +178,18 @@ class Evil:
         return (os.system, ("touch it-ran",))
 
 
-def test_a_state_that_would_run_code(sweep):
+def test_a_state_that_would_run_code(killed):
     """Even with the right checksum: nothing in it is executed, and its variant fails."""
-    killed(sweep)
-    path = sweep.folder / "loss=red" / "checkpoints" / "state.ckpt"
+    path = killed.folder / "loss=red" / "checkpoints" / "state.ckpt"
     encoded = io.BytesIO()
     torch.save({"step": Evil()}, encoded)
     header = path.read_bytes().partition(b"\n")[0].split(b" ")
     header[3] = hashlib.sha256(encoded.getvalue()).hexdigest().encode()
     path.write_bytes(b" ".join(header) + b"\n" + encoded.getvalue())
-    done = sweep.run(sweep.resumption())
+    done = killed.run(killed.resumption())
     assert done.returncode == 1
-    assert not (sweep.place / "it-ran").exists()
-    assert sweep.states() == ["done", "failed"]
+    assert not (killed.place / "it-ran").exists()
+    assert killed.states() == ["done", "failed"]
     assert "weights_only" not in done.stderr  # nobody is told to switch it off
 
 
@@ -215,21 +209,19 @@ def test_a_cache_that_would_run_code(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file", ["status.json", "metrics.csv", "grid.png", "data.json", "pictures/00000000.png"])
-def test_a_file_of_a_variant_is_gone(sweep, unhurt, file):
-    killed(sweep)
-    path = sweep.folder / "loss=red" / file
+def test_a_file_of_a_variant_is_gone(killed, unhurt, file):
+    path = killed.folder / "loss=red" / file
     if path.exists():
         path.unlink()
-    done = sweep.run(sweep.resumption())
+    done = killed.run(killed.resumption())
     assert done.returncode == 0, done.stderr
-    assert sweep.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
-    assert sweep.results("loss=red")["metrics"] == unhurt["loss=red"]["metrics"]
+    assert killed.results("loss=red")["weights"] == unhurt["loss=red"]["weights"]
+    assert killed.results("loss=red")["metrics"] == unhurt["loss=red"]["metrics"]
 
 
-def test_the_table_of_contents_is_damaged(sweep):
-    killed(sweep)
-    (sweep.folder / "sweep.json").write_text("{ not whole")
-    done = sweep.run(sweep.resumption())
+def test_the_table_of_contents_is_damaged(killed):
+    (killed.folder / "sweep.json").write_text("{ not whole")
+    done = killed.run(killed.resumption())
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "sweep.json" in done.stderr

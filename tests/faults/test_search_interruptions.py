@@ -7,6 +7,7 @@ import signal
 
 import optuna
 import pytest
+from commands import kill
 from sweeps import Sweep
 
 from losslens.sweep.pruning import JOURNAL, STUDY, open_storage
@@ -36,16 +37,16 @@ def unhurt_search(tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_same_command_goes_on(tmp_path, unhurt_search, number):
     sweep = Sweep(tmp_path)
-    process = sweep.start(command(sweep))
-    # In the midst of the second batch.
-    sweep.wait_for(lambda: len(statuses(sweep)) == 4 and [*sweep.folder.glob("*/checkpoints/state.ckpt")], process)
+    process = sweep.held(20, command(sweep), done=2)  # in the midst of the second batch
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    sweep.pace(20, 0.5, done=2)
+    _, errors = process.communicate()
+    sweep.let_go()
     states = [trial[0] for trial in trials(sweep)]
     assert states == ["COMPLETE", "COMPLETE", "RUNNING", "RUNNING"]
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        words = shlex.join(command(sweep)[2:])
+        words = shlex.join(command(sweep)[1:])
         assert errors.splitlines()[-1] == f"interrupted: SIGTERM; go on with: python train.py {words}"
         assert sorted(statuses(sweep)) == ["done", "done", "interrupted", "interrupted"]
     again = sweep.run(command(sweep))
@@ -78,13 +79,11 @@ def test_killed_around_a_line_of_the_journal(tmp_path, unhurt_search, last):
 
 def test_a_second_process_is_refused(tmp_path):
     sweep = Sweep(tmp_path)
-    process = sweep.start(command(sweep))
-    sweep.wait_for(lambda: list(sweep.folder.glob("*/status.json")), process)
+    process = sweep.held(1, command(sweep))
     second = sweep.run(command(sweep))
     assert second.returncode == 1
     assert "another process is at work on" in second.stderr
-    process.kill()
-    process.communicate()
+    kill(process)
 
 
 def statuses(sweep):

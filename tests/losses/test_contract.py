@@ -205,8 +205,9 @@ class TestEveryLoss:
             r"^# range: 0 (?:or more|to (.+))$", (ROOT / "conf" / "loss" / f"{name}.yaml").read_text(), re.M
         )
         loss, largest = make(name), float(text or "inf")
+        images = list(extreme_images())[:: 2 if name in ELSEWHERE else 1]  # of networks, which take long, every other
         with torch.no_grad():
-            values = [loss(*pair).item() for pair in itertools.product(extreme_images(), repeat=2)]
+            values = [loss(*pair).item() for pair in itertools.product(images, repeat=2)]
         assert min(values) + ROUNDING.get(name, 0) >= 0
         assert max(values) <= largest + 1e-6
         if largest < float("inf") and name not in {"edges", "gmsd", "dists"}:  # bounds that no image reaches everywhere

@@ -11,14 +11,14 @@ from conftest import quiet_page
 from losslens import load_sweep
 from losslens.report.make import make_report
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("trains fifteen variants and studies them")
 NAME = "loss=luma,seed=1"
 RECALL = "code/recall_at_1/isoluminant recoloring"
 
 
 @pytest.fixture(params=[1280, 390])
-def page(request, trained_sweep, browser):
-    with quiet_page(browser, trained_sweep / "report.html", request.param) as page:
+def page(request, studied_sweep, browser):
+    with quiet_page(browser, studied_sweep / "report.html", request.param) as page:
         yield page
 
 
@@ -33,8 +33,8 @@ def test_nothing_is_cut_off_and_every_picture_decoded(page):
 
 
 @pytest.mark.browser
-def test_numbers_are_those_of_metrics_json(page, trained_sweep):
-    study = json.loads((trained_sweep / NAME / "metrics.json").read_text())["study"]
+def test_numbers_are_those_of_metrics_json(page, studied_sweep):
+    study = json.loads((studied_sweep / NAME / "metrics.json").read_text())["study"]
     row = page.locator("#codes tr", has=page.locator("th", has_text=re.compile(f"^{NAME}$")))
     recalls = study["codes"]["recall"]["euclidean"]
     cells = row.locator("td").all_inner_texts()
@@ -54,30 +54,30 @@ def test_sorting_by_a_number(page):
     assert first.startswith("loss=luma")
 
 
-def test_results_have_the_numbers(trained_sweep):
-    sweep = load_sweep(trained_sweep)
+def test_results_have_the_numbers(studied_sweep):
+    sweep = load_sweep(studied_sweep)
     study = sweep[NAME].results["study"]
     value = study["codes"]["recall"]["euclidean"]["isoluminant recoloring"]["at_1"]
     assert sweep.table.loc[NAME, RECALL] == value
-    with (trained_sweep / "results.csv").open() as file:
+    with (studied_sweep / "results.csv").open() as file:
         (row,) = (row for row in csv.DictReader(file) if row["variant"] == NAME)
     assert float(row[RECALL]) == value
     assert float(row["color/two_color_index"]) == study["two_color_index"]["reconstructions"]
     assert float(row["color/hue_kept"]) == study["hue_kept"]
 
 
-def test_a_study_is_the_same_again(trained_sweep, tmp_path):
+def test_a_study_is_the_same_again(studied_sweep, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(trained_sweep, folder)
+    shutil.copytree(studied_sweep, folder)
     before = {path: path.read_bytes() for path in folder.glob("*/metrics.json")}
     _, errors = make_report(load_sweep(folder))
     assert errors == []
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_changed_data_is_told_and_the_rest_stays(trained_sweep, tmp_path):
+def test_changed_data_is_told_and_the_rest_stays(studied_sweep, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(trained_sweep, folder)
+    shutil.copytree(studied_sweep, folder)
     config = folder / "loss=red,seed=0" / "config.yaml"
     config.write_text(config.read_text().replace("val_size: 252", "val_size: 100"))
     (folder / "loss=red,seed=1" / "checkpoints" / "last.ckpt").unlink()

@@ -8,7 +8,8 @@ import time
 from urllib.request import urlopen
 
 import pytest
-from conftest import ROOT, TINY
+from commands import HANGS, run
+from conftest import TINY
 
 pytestmark = pytest.mark.browser
 
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory, browser):
     place = tmp_path_factory.mktemp("served")
-    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,red", "seed=0,1", *TINY, "report=true"]
-    subprocess.run([*command, "hydra.sweep.dir=sweep"], cwd=place, check=True, capture_output=True)
+    done = run(["train.py", "-m", "loss=l1,red", "seed=0,1", *TINY, "report=true", "hydra.sweep.dir=sweep"], place)
+    assert done.returncode == 0, done.stderr
     return place / "sweep"
 
 
@@ -36,7 +37,7 @@ def address(sweep):
 @pytest.fixture
 def page(browser, address):
     page = browser.new_page(viewport={"width": 1500, "height": 2500})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * HANGS)
     yield lambda tab: (page.goto(f"{address}#{tab}"), page)[1]
     page.close()
 
@@ -48,7 +49,7 @@ def test_images(page, sweep):
         wanted.add(("originals above reconstructions", folder.name))
     shown = page("images")
     loaders = shown.locator("tf-image-loader")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     found: set[tuple[str, str]] = set()
     while not wanted <= found and time.monotonic() < deadline:
         time.sleep(0.5)

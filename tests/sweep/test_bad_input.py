@@ -2,13 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, the_only
+from commands import HANGS, start
+from conftest import TINY, the_only
 
 from losslens import load_sweep
 
@@ -87,7 +86,7 @@ def test_one_line_says_what_to_do(case, place, train):
 
 
 def test_traceback_on_request(place, train):
-    done = train(*TINY, "loss._target_=mine.PerImage", check=False, HYDRA_FULL_ERROR="1")
+    done = train(*TINY, "loss._target_=mine.PerImage", check=False, fresh=True, HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "check_loss" in done.stderr
@@ -121,14 +120,11 @@ def test_a_report_that_fails_leaves_the_results(train, tmp_path):
 
 
 def test_an_interruption_is_told_in_the_status(tmp_path):
-    command = [sys.executable, ROOT / "train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=100000"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("outputs/sweeps/*/loss=l1/metrics.csv")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    process = start(["train.py", "-m", "loss=l1,luma", *TINY, "trainer.max_epochs=100000"], tmp_path)
+    while not list(tmp_path.glob("outputs/sweeps/*/loss=l1/metrics.csv")) and process.poll() is None:
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=HANGS)[1]
     assert process.returncode == 130
     folder = the_only((tmp_path / "outputs" / "sweeps").iterdir())
     resume = f"python train.py resume={folder.relative_to(tmp_path)}"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import HANGS, kill
 from sweeps import LOSSES, TINY, VARIANTS, Sweep
 
 from losslens.sweep import pack as pack_module
@@ -17,6 +18,8 @@ from losslens.training.memory import Need
 
 TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 1}
 
+# Of the tests that start interpreters for their workers, some seconds each, one is in the first tier.
+MORE_WORKERS = pytest.mark.slow("starts interpreters for its workers")
 LOCAL = ["hydra/launcher=local_gpus", "hydra.launcher.processes=2"]
 LONG = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
 
@@ -44,6 +47,7 @@ def is_alive(number):
         return False
 
 
+@MORE_WORKERS
 def test_the_same_bits_and_one_report(sweep, unhurt):
     size = [each for each in TINY if each != "report=false"]
     done = sweep.run(sweep.command(*LOCAL, size=size))
@@ -59,14 +63,15 @@ def test_the_same_bits_and_one_report(sweep, unhurt):
 
 
 def test_a_killed_worker_is_started_anew(sweep, unhurt):
-    process = sweep.start(sweep.command(*LOCAL))
-    sweep.wait_for(lambda: sweep.saved_step() >= 40, process)
+    process = sweep.held(45, sweep.command(*LOCAL), variants=2)
     os.kill(workers(sweep)[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
+    sweep.let_go()
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert_as_unhurt(sweep, unhurt)
 
 
+@MORE_WORKERS
 def test_an_array_that_kills_its_processes_fails_alone(sweep):
     (sweep.place / "deadly.py").write_text(
         "import os, torch\nclass Deadly(torch.nn.L1Loss):\n    calls = 0\n"
@@ -81,13 +86,13 @@ def test_an_array_that_kills_its_processes_fails_alone(sweep):
     assert done.stderr == "error: 1 of 2 variants failed: loss=Deadly: 3 processes that trained it were killed\n"
 
 
+@MORE_WORKERS
 def test_asked_to_stop_it_stops_them(sweep, unhurt):
-    process = sweep.start(sweep.command(*LOCAL))
-    sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 20, process)
-    sent = time.monotonic()
+    process = sweep.held(20, sweep.command(*LOCAL), variants=2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 20
+    sweep.pace(20, 0.5)
+    _, errors = process.communicate()
+    sweep.let_go()
     assert process.returncode == 130, errors
     assert errors.startswith("interrupted: SIGINT; go on with: python train.py resume=")
     assert sweep.states() == ["interrupted", "interrupted"]
@@ -96,14 +101,16 @@ def test_asked_to_stop_it_stops_them(sweep, unhurt):
     assert_as_unhurt(sweep, unhurt)
 
 
+@MORE_WORKERS
 def test_all_are_asked_to_stop_at_once(sweep, unhurt):
     """As systemd and scancel do; the workers are asked by the command, too."""
-    process = sweep.start(sweep.command(*LOCAL))
-    sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 20 and len(workers(sweep)) == 2, process)
+    process = sweep.held(20, sweep.command(*LOCAL), variants=2)
     steps = [sweep.saved_step(name) for name in VARIANTS]
     for number in (*workers(sweep), process.pid):
         os.kill(number, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    sweep.pace(20, 0.5)
+    _, errors = process.communicate()
+    sweep.let_go()
     assert process.returncode == 143, errors
     assert sweep.states() == ["interrupted", "interrupted"]
     assert [sweep.saved_step(name) for name in VARIANTS] > steps
@@ -111,12 +118,13 @@ def test_all_are_asked_to_stop_at_once(sweep, unhurt):
     assert_as_unhurt(sweep, unhurt)
 
 
+@MORE_WORKERS
 def test_processes_that_cannot_start(sweep):
     (sweep.place / "sitecustomize.py").write_text(
         "import os, sys\nif 'losslens.sweep.worker' in sys.orig_argv:\n"
         "    print('no such library', file=sys.stderr, flush=True); os._exit(3)\n"
     )
-    done = sweep.run(sweep.command(*LOCAL))
+    done = sweep.run(sweep.command(*LOCAL), fresh=True)
     assert done.returncode == 1
     assert "the processes that train ended: no such library" in done.stdout
     assert "2 variants are not done; go on with: python train.py resume=" in done.stderr
@@ -168,18 +176,19 @@ def test_arrays_fit_into_memory(tmp_path, monkeypatch):
     assert all(array.bytes == 350 for array in arrays)
 
 
+@MORE_WORKERS
 def test_without_the_process_of_the_command_they_end(sweep, unhurt):
     process = sweep.start(sweep.command(*LOCAL, size=LONG))
     sweep.wait_for(lambda: min(sweep.saved_step(name) for name in VARIANTS) >= 13, process)
     numbers = workers(sweep)
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 30
+    kill(process)
+    deadline = time.monotonic() + HANGS
     while any(map(is_alive, numbers)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
+@MORE_WORKERS
 def test_fail_fast_reaches_all(sweep):
     (sweep.place / "broken.py").write_text(
         "import pathlib, torch\n"
@@ -191,7 +200,7 @@ def test_fail_fast_reaches_all(sweep):
         "        return super().forward(input, target)\n"
     )
     arguments = ["loss._target_=broken.Broken,torch.nn.L1Loss", "sweep=mine", *LONG, *LOCAL, "fail_fast=true"]
-    done = sweep.run([*sweep.command()[:3], *arguments])
+    done = sweep.run(["train.py", "-m", *arguments])
     assert done.returncode == 1
     assert "fail_fast=true" in done.stderr
     states = {path.parent.name: sweep.status(path.parent.name)["status"] for path in sweep.folder.glob("*/status.json")}
@@ -200,7 +209,7 @@ def test_fail_fast_reaches_all(sweep):
 
 @pytest.mark.parametrize("launcher", [[], LOCAL])
 def test_a_plan_starts_nothing(sweep, launcher):
-    assert sweep.run(sweep.command(losses="loss=l1", size=[*TINY, "trainer.max_epochs=6"])).returncode == 0
+    assert sweep.run(sweep.command(losses="loss=l1")).returncode == 0
     before = sorted(sweep.place.rglob("*"))
     done = sweep.run(sweep.command(*launcher, "plan=true", "seed=0,1"))
     assert done.returncode == 0, done.stderr
@@ -208,7 +217,7 @@ def test_a_plan_starts_nothing(sweep, launcher):
     assert "4 variants to train in" in done.stdout or "3 variants to train in" in done.stdout
     assert "MiB" in done.stdout
     assert "nothing was started" in done.stdout
-    new = sweep.run([*sweep.command()[:3], LOSSES, *TINY, *launcher, "plan=true"])
+    new = sweep.run(["train.py", "-m", LOSSES, *TINY, *launcher, "plan=true"])
     assert new.returncode == 0, new.stderr
     assert sorted(sweep.place.rglob("*")) == before
 
@@ -226,6 +235,6 @@ def test_a_package_that_is_not_installed_is_named(sweep, launcher, package):
         "import importlib.util\nfind = importlib.util.find_spec\n"
         f"importlib.util.find_spec = lambda name, *rest: None if name == '{package}' else find(name, *rest)\n"
     )
-    done = sweep.run(sweep.command(f"hydra/launcher={launcher}"))
+    done = sweep.run(sweep.command(f"hydra/launcher={launcher}"), fresh=True)
     assert done.returncode == 1
     assert done.stderr == f"error: hydra/launcher={launcher} needs {package}: pip install 'losslens[{launcher}]'\n"

@@ -4,13 +4,12 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, the_only
+from commands import run
+from conftest import TINY, the_only
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,17 +25,9 @@ VARIANTS = ["loss=l1", "loss=luma"]
 def sweep(tmp_path_factory):
     """One sweep for all tests that only look at it."""
     place = tmp_path_factory.mktemp("sweep")
-    command = [
-        sys.executable,
-        ROOT / "train.py",
-        "-m",
-        "loss=l1,luma",
-        *TINY,
-        "trainer.max_epochs=12",
-        "array.threads=1",
-        "report=true",
-    ]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    size = [*TINY, "trainer.max_epochs=12", "array.threads=1", "report=true"]
+    done = run(["train.py", "-m", "loss=l1,luma", *size], place, fresh=True)
+    assert done.returncode == 0, done.stderr
     folder = the_only((place / "outputs" / "sweeps").iterdir())
     return folder, done
 
@@ -204,17 +195,15 @@ def test_the_report_is_made_again_from_the_folders(sweep, tmp_path):
     made = ["sheet.png", "sheet.webp", "progress.webp", "results.csv", "results.json", "report.html"]
     for name in made:
         (copy / name).unlink()
-    command = [sys.executable, "-m", "losslens.report", copy, "--details"]
-    subprocess.run(command, check=True, capture_output=True)
+    assert run(["-m", "losslens.report", copy, "--details"], tmp_path, fresh=True).returncode == 0
     for name in made[:-1]:
         assert (copy / name).read_bytes() == (folder / name).read_bytes()
     assert len(list(copy.glob("events.*"))) == 1
     assert len(pixels(copy / "details.png")) == (1 + 2 * 4) * (128 + 2) + 2 + 16
-    command = [sys.executable, "-m", "losslens.report", folder, copy, "--output", tmp_path / "both"]
-    subprocess.run(command, check=True, capture_output=True)
+    assert run(["-m", "losslens.report", folder, copy, "--output", "both"], tmp_path).returncode == 0
     rows = json.loads((tmp_path / "both" / "results.json").read_text())
     assert [row["variant"].partition("/")[2] for row in rows] == VARIANTS + VARIANTS
-    done = subprocess.run([sys.executable, "-m", "losslens.report", tmp_path], capture_output=True, text=True)
+    done = run(["-m", "losslens.report", tmp_path], tmp_path)
     assert done.returncode == 1
     assert "has no sweep.json: give the folder of a sweep" in done.stderr
 
@@ -320,7 +309,7 @@ def test_lightnings_profiler_and_progress_bar_work(train):
 
 
 def test_help_lists_choices_and_imports_nothing_heavy(train):
-    done = train("--help", PYTHONPROFILEIMPORTTIME="1")
+    done = train("--help", fresh=True, PYTHONPROFILEIMPORTTIME="1")
     assert "loss: blue, chroma, color_blind, dists" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not imported & {"torch", "lightning", "numpy", "torchmetrics", "PIL"}

@@ -1,13 +1,12 @@
 """export.py as a user meets it; what it writes is read by the programs that it is for."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, the_only
+from commands import run as run_command
+from conftest import the_only
 from torch import nn
 
 import losslens
@@ -15,7 +14,7 @@ from losslens import build as build_module
 from losslens.trained import export as export_module
 from losslens.trained.export import export_variant
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("compiles and runs each export; needs the extra `export`")
 NAME = "loss=luma,seed=0"
 
 
@@ -27,8 +26,7 @@ def variant(trained_sweep):
 @pytest.fixture
 def export(tmp_path, trained_sweep):
     def run(*arguments, check=True):
-        command = [sys.executable, ROOT / "export.py", f"variant={trained_sweep}/{NAME}", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = run_command(["export.py", f"variant={trained_sweep}/{NAME}", *arguments], tmp_path)
         assert not check or done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -11,15 +11,13 @@ from PIL import Image
 import losslens
 from losslens.trained.load import find_variants
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_loaded_variant_is_ready(trained_sweep):
     variant = losslens.load_variant(trained_sweep / "loss=l1,seed=0")
     assert not variant.training
     images = losslens.load_sweep(trained_sweep)["loss=l1,seed=0"].originals
     with torch.no_grad():
-        assert variant.loss(variant(images), images) < 0.06
+        assert variant.loss(variant(images), images) < 0.09
     again = losslens.load_variant(trained_sweep / "loss=l1,seed=0" / "checkpoints" / "last.ckpt")
     assert all(torch.equal(a, b) for a, b in zip(variant.parameters(), again.parameters(), strict=True))
 
@@ -66,7 +64,7 @@ def test_pictures_that_are_none(trained_sweep, picture, message):
 
 
 def test_find_variants(trained_sweep):
-    assert len(find_variants([trained_sweep])) == 15
+    assert len(find_variants([trained_sweep])) == 6
     place = trained_sweep / "loss=red,seed=1"
     found = find_variants([place, place / "checkpoints" / "best.ckpt"])
     assert {name: each.checkpoint for name, each in found.items()} == {
@@ -74,7 +72,7 @@ def test_find_variants(trained_sweep):
         "loss=red,seed=1-2": place / "checkpoints" / "best.ckpt",
     }
     assert all(each.result.metrics for each in found.values())
-    assert set(find_variants([f"{trained_sweep}/loss=red,*"])) == {f"loss=red,seed={seed}" for seed in range(3)}
+    assert set(find_variants([f"{trained_sweep}/loss=red,*"])) == {f"loss=red,seed={seed}" for seed in range(2)}
     with pytest.raises(ValueError, match="holds several variants: give the folder of one"):
         losslens.load_variant(trained_sweep)
 

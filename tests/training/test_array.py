@@ -212,7 +212,7 @@ def test_best_checkpoint_is_that_of_the_lowest_loss(train_array):
     assert array.checkpoint("red")["global_step"] == 60
 
 
-@pytest.mark.slow
+@pytest.mark.slow("compiles with a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
 def test_compiled(train_array):
     plain = train_array({"red": {}})
@@ -225,7 +225,6 @@ def test_compiled(train_array):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 class TestOnGPU:
     settings: ClassVar[dict] = {"accelerator": "gpu", "precision": "bf16-mixed"}
 

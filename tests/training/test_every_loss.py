@@ -109,11 +109,18 @@ def test_who_waits_is_found(loss, found):
     assert waits(Loss(nn.Identity(), nn.L1Loss())) == []
 
 
-def test_all_losses_in_one_array_as_each_alone(tmp_path):
+# Of one channel, of edges, of statistics, of waves, of a network, of several terms.
+KINDS = ["red", "edges", "ssim", "focal_frequency", "lpips", "mix"]
+
+
+@pytest.mark.parametrize(
+    "losses", [KINDS, pytest.param(LOSSES, marks=pytest.mark.slow("trains each loss twice"))], ids=["kinds", "all"]
+)
+def test_losses_in_one_array_as_each_alone(tmp_path, losses):
     """Weights, metrics, and every term of a mix."""
     generator = torch.Generator().manual_seed(0)
     images = Images(*(torch.randint(0, 256, (n, 3, 44, 44), generator=generator, dtype=torch.uint8) for n in (16, 4)))
-    variants = {name: {"loss": loss_config(f"loss={name}")} for name in LOSSES}
+    variants = {name: {"loss": loss_config(f"loss={name}")} for name in losses}
     settings = {"max_epochs": 2}
 
     def train(folder: Path, changes):

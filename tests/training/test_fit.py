@@ -10,8 +10,6 @@ from losslens.data import ImageDataModule, Images
 from losslens.data.stored import StoredImages
 from losslens.training import trainer as trainer_module
 
-HAS_GPU = torch.cuda.is_available()
-
 
 @pytest.mark.parametrize(
     ("accelerator", "has_gpu", "has_bf16", "precision"),
@@ -53,7 +51,6 @@ def test_data_that_does_not_fit_is_streamed(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA GPU")
 def test_a_sweep_on_the_gpu(train, tmp_path):
     arguments = [argument for argument in TINY if argument != "trainer=cpu"]
     done = train("-m", "loss=l1,luma", *arguments, "trainer=gpu")

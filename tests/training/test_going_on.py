@@ -55,39 +55,52 @@ class Stops(Callback):
 
 @pytest.fixture
 def trained(tmp_path, images):
-    """Train variants, perhaps from the states that an earlier call left."""
+    """Train variants in a folder of the test, perhaps from the states that an earlier call left there."""
+    return lambda place, *arguments, **trainer: train(tmp_path / place, images, *arguments, **trainer)
 
-    def run(place, variants, stop=None, **trainer):
-        folder = tmp_path / place
-        made, states, failures, lines = [], {}, {}, []
-        for name, changes in variants.items():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            config = {"order_seed": changes.get("seed", 0), **CONFIG, **changes, "trainer": {**TRAINER, **trainer}}
-            made.append(Variant(name, config, folder / name, {"loss": name}))
-            found = read_states(folder / name, lines.append)
-            states |= {name: found[0]} if found else {}
-        fit(
-            made,
-            images,
-            num_workers=2,
-            num_threads=1,
-            report=lambda share, progress: None,
-            on_failure=failures.__setitem__,
-            say=lines.append,
-            states=states,
-            stop=stop,
-        )
-        assert not failures, failures
-        return {
-            name: (
-                torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"],
-                (folder / name / "metrics.csv").read_text(),
-                (folder / name / "grid.png").read_bytes(),
-            )
-            for name in variants
-        }
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, images):
+    """Train variants with nothing in between: the same ones once for all tests."""
+    known = {}
+
+    def run(variants, **trainer):
+        key = repr((variants, trainer))
+        if key not in known:
+            known[key] = train(tmp_path_factory.mktemp("whole"), images, variants, **trainer)
+        return known[key]
 
     return run
+
+
+def train(folder, images, variants, stop=None, **trainer):
+    made, states, failures, lines = [], {}, {}, []
+    for name, changes in variants.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        config = {"order_seed": changes.get("seed", 0), **CONFIG, **changes, "trainer": {**TRAINER, **trainer}}
+        made.append(Variant(name, config, folder / name, {"loss": name}))
+        found = read_states(folder / name, lines.append)
+        states |= {name: found[0]} if found else {}
+    fit(
+        made,
+        images,
+        num_workers=2,
+        num_threads=1,
+        report=lambda share, progress: None,
+        on_failure=failures.__setitem__,
+        say=lines.append,
+        states=states,
+        stop=stop,
+    )
+    assert not failures, failures
+    return {
+        name: (
+            torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"],
+            (folder / name / "metrics.csv").read_text(),
+            (folder / name / "grid.png").read_bytes(),
+        )
+        for name in variants
+    }
 
 
 def stopped(trained, variants, where, at, **trainer):
@@ -126,30 +139,38 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("callbacks", KEPT)
-@pytest.mark.parametrize(
-    ("where", "at"), [("step", 9), ("step", 60), ("validation", 2), ("validation", 5), ("epoch", 4)]
+PLACES = [("step", 9), ("step", 60), ("validation", 2), ("validation", 5), ("epoch", 4)]
+REPEATED = pytest.mark.slow(
+    "every callback at every place; each at two of them, and each place with two or more, is not"
 )
-def test_the_same_bits(trained, monkeypatch, callbacks, where, at):
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "where", "at"),
+    [
+        pytest.param(callbacks, *place, marks=[] if (number + position) % len(PLACES) < 2 else [REPEATED])
+        for number, callbacks in enumerate(KEPT)
+        for position, place in enumerate(PLACES)
+    ],
+)
+def test_the_same_bits(trained, whole, monkeypatch, callbacks, where, at):
     monkeypatch.setattr(array_module, "PATIENCE", -1.0)  # no validation is waited for
     settings = {"max_epochs": 4, "callbacks": [*KEPT[callbacks], STOPS]}
-    whole = trained("whole", DIFFERENT, **settings)
+    expected = whole(DIFFERENT, **settings)
     stopped(trained, DIFFERENT, where, at, **settings)
-    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+    assert_same_results(expected, trained("stopped", DIFFERENT, **settings))
 
 
-@pytest.mark.parametrize(
-    ("where", "at"), [("step", 9), ("step", 60), ("validation", 2), ("validation", 5), ("epoch", 4)]
-)
-def test_the_same_bits_with_streamed_images(trained, monkeypatch, where, at):
+@pytest.mark.parametrize(("where", "at"), PLACES)
+def test_the_same_bits_with_streamed_images(trained, whole, monkeypatch, where, at):
     monkeypatch.setattr(array_module, "PATIENCE", -1.0)
     streamed = {**CONFIG["data"], "resident": False}
     variants = {name: {**changes, "data": streamed} for name, changes in DIFFERENT.items()}
     settings = {"max_epochs": 4, "callbacks": [STOPS]}
-    whole = trained("whole", DIFFERENT, **settings)
+    expected = whole(DIFFERENT, **settings)
     stopped(trained, variants, where, at, **settings)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(PREFETCH)]
-    assert_same_results(whole, trained("stopped", variants, **settings))
+    assert_same_results(expected, trained("stopped", variants, **settings))
 
 
 def test_an_average_is_of_all_steps(trained):
@@ -161,35 +182,35 @@ def test_an_average_is_of_all_steps(trained):
 
 @pytest.mark.parametrize("settings", [{"max_steps": 13, "max_epochs": -1}, {"val_check_interval": 4}])
 @pytest.mark.parametrize(("where", "at"), [("step", 11), ("validation", 1), ("validation", 2), ("epoch", 2)])
-def test_validations_in_the_midst_of_an_epoch(trained, monkeypatch, settings, where, at):
+def test_validations_in_the_midst_of_an_epoch(trained, whole, monkeypatch, settings, where, at):
     monkeypatch.setattr(array_module, "PATIENCE", -1.0)
     variants = {"drawing": {"model": {**MODEL, "_target_": f"{Forgetful.__module__}.Forgetful"}}, "red": {}}
-    whole = trained("whole", variants, **settings, callbacks=[STOPS])
+    expected = whole(variants, **settings, callbacks=[STOPS])
     stopped(trained, variants, where, at, **settings, callbacks=[STOPS])
-    assert_same_results(whole, trained("stopped", variants, **settings, callbacks=[STOPS]))
+    assert_same_results(expected, trained("stopped", variants, **settings, callbacks=[STOPS]))
 
 
-def test_an_epoch_that_max_steps_cuts_short_ends_once(trained):
+def test_an_epoch_that_max_steps_cuts_short_ends_once(trained, whole):
     settings = {"max_steps": 13, "max_epochs": -1, "callbacks": [*KEPT["averages of epochs"], STOPS]}
-    whole = trained("whole", DIFFERENT, **settings)
+    expected = whole(DIFFERENT, **settings)
     stopped(trained, DIFFERENT, "epoch", 4, **settings)  # of the second epoch, with two of three variants
-    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+    assert_same_results(expected, trained("stopped", DIFFERENT, **settings))
 
 
 @pytest.mark.parametrize("callbacks", ["none", "averages", "pairs"])
-def test_interrupted_while_results_are_written(trained, monkeypatch, callbacks):
+def test_interrupted_while_results_are_written(trained, whole, monkeypatch, callbacks):
     settings = {"callbacks": KEPT[callbacks]}
-    whole = trained("whole", DIFFERENT, **settings)
+    expected = whole(DIFFERENT, **settings)
     with monkeypatch.context() as patch:
         patch.setattr(fit_module, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trained("stopped", DIFFERENT, **settings)
         patch.setattr(fit_module.VariantArray, "training_step", None)  # nothing is trained again
-    assert_same_results(whole, trained("stopped", DIFFERENT, **settings))
+    assert_same_results(expected, trained("stopped", DIFFERENT, **settings))
 
 
-def test_asked_to_stop_at_the_very_end_of_training(trained, monkeypatch):
-    whole = trained("whole", DIFFERENT)
+def test_asked_to_stop_at_the_very_end_of_training(trained, whole, monkeypatch):
+    expected = whole(DIFFERENT)
     stop = Stop()
     with monkeypatch.context() as patch:
         patch.setattr(Callback, "on_fit_end", lambda *_: stop.request("test", 1))
@@ -197,7 +218,7 @@ def test_asked_to_stop_at_the_very_end_of_training(trained, monkeypatch):
             trained("stopped", DIFFERENT, stop)
     with monkeypatch.context() as patch:
         patch.setattr(Member, "train", None)  # nothing is trained again
-        assert_same_results(whole, trained("stopped", DIFFERENT))
+        assert_same_results(expected, trained("stopped", DIFFERENT))
 
 
 def test_a_validation_that_is_short_is_waited_for(trained, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from test_array import target
 from test_cuda import RecordedEngine
-from test_going_on import STOPS, assert_same_results, stopped, trained  # noqa: F401  # a fixture
+from test_going_on import STOPS, assert_same_results, stopped, trained, whole  # noqa: F401  # fixtures
 from torch.utils.data import DataLoader
 from variants import MODEL, MSE, RED, assert_nearly_the_same, assert_same_bits
 
@@ -82,12 +82,12 @@ def test_in_graphs_as_in_threads(train_array, monkeypatch):
 
 
 @pytest.mark.parametrize(("where", "at"), [("step", 17), ("validation", 4), ("epoch", 5)])
-def test_going_on_with_the_same_bits(trained, monkeypatch, where, at):  # noqa: F811
+def test_going_on_with_the_same_bits(trained, whole, monkeypatch, where, at):  # noqa: F811
     monkeypatch.setattr(array_module, "PATIENCE", -1.0)
     settings = {"max_epochs": 4, "callbacks": [STOPS]}
-    whole = trained("whole", MOVING, **settings)
+    expected = whole(MOVING, **settings)
     stopped(trained, MOVING, where, at, **settings)
-    assert_same_results(whole, trained("stopped", MOVING, **settings))
+    assert_same_results(expected, trained("stopped", MOVING, **settings))
 
 
 def test_training_without_an_end_is_named(train_array):
