@@ -17,8 +17,10 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parent.parent
+SHORT = "/tmp" if os.name == "posix" else None  # path of a folder for sockets
 HANGS = 600.0  # seconds: long after a command on a busy machine has ended
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of several commands share the cores
@@ -41,7 +43,8 @@ class Command:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._files = [os.path.join(folder, name) for name in ("out", "errors")]
         self._process = _forks.Process(target=_become, args=(arguments, str(place), dict(environment), *self._files))
-        self._process.start()
+        with mock.patch("tempfile.tempdir", SHORT):  # the path of the server's socket may have 107 characters
+            self._process.start()
         self.pid = self._process.pid
 
     @property

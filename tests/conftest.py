@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache
@@ -14,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, SHORT
 from commands import run as run_command
 from filelock import FileLock
 from PIL import Image
@@ -40,6 +41,14 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 FIRST = ("test_article.py", "test_going_on.py")  # of the files, so that none is alone at work at the end
+
+
+def pytest_configure(config):
+    """Keep what libraries and the browser store for later in a folder of this run, which all its processes share."""
+    if not hasattr(config, "workerinput"):  # those get it from the first one
+        folder = tempfile.mkdtemp(prefix="tests-of-losslens-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ |= dict.fromkeys(("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCHINDUCTOR_CACHE_DIR"), folder)
 
 
 def pytest_collection_modifyitems(items):
@@ -196,7 +205,8 @@ def browser():
 
     with sync_playwright() as playwright:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        surroundings = {**os.environ, "TMPDIR": SHORT or tempfile.gettempdir()}
+        browser = playwright.chromium.launch(executable_path=path, args=flags, env=surroundings)
         yield browser
         browser.close()
 

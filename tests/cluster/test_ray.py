@@ -1,6 +1,9 @@
 """Sweeps on a real Ray cluster of two nodes on this machine."""
 
+import tempfile
+
 import pytest
+from commands import SHORT
 from sweeps import LOSSES, UNPACED, VARIANTS, Sweep
 
 pytestmark = pytest.mark.cluster
@@ -11,9 +14,10 @@ def cluster():
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    yield cluster
-    cluster.shutdown()
+    with tempfile.TemporaryDirectory(dir=SHORT, ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.mark.filterwarnings("default")  # Ray's own

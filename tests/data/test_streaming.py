@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from commands import HANGS
 from PIL import Image
 
 from losslens.data import Arrays, Folder, Images, Shapes
@@ -157,7 +158,7 @@ class TestReadAhead:
         for index, (read_index, name) in enumerate(read_ahead(read, range(3))):
             assert index == read_index
             assert name.startswith(PREFETCH)
-            assert index == 2 or begun[index + 1].wait(10)
+            assert index == 2 or begun[index + 1].wait(HANGS)
         assert threads() == []
 
     def test_no_more_than_the_next_is_read(self):

@@ -9,11 +9,11 @@ import random
 import resource
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager, suppress
 
 import pytest
 import torch
+from commands import start
 from sweeps import TINY, VARIANTS, Sweep
 
 MIB = 1024 * 1024
@@ -228,14 +228,16 @@ def test_the_table_of_contents_is_damaged(killed):
 
 
 def test_files_are_never_seen_half_written(tmp_path):
-    """A reader beside a writer, a thousand times."""
-    code = (
-        "import sys; from pathlib import Path; from losslens.files import write_json\n"
-        "path = Path(sys.argv[1])\n"
-        "for number in range(1000): write_json(path, {'numbers': [number] * 2000})\n"
+    """A reader beside a writer, until it has seen a hundred contents."""
+    (tmp_path / "writer.py").write_text(
+        "from itertools import count; from pathlib import Path; from losslens.files import write_json\n"
+        "for number in count():\n"
+        "    write_json(Path('place/file.json'), {'numbers': [number] * 2000})\n"
+        "    if Path('enough').exists(): break\n"
     )
-    path = tmp_path / "file.json"
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    (tmp_path / "place").mkdir()
+    path = tmp_path / "place" / "file.json"
+    process = start(["-m", "writer"], tmp_path)
     seen = set()
     while process.poll() is None:
         if path.exists():
@@ -243,6 +245,8 @@ def test_files_are_never_seen_half_written(tmp_path):
             assert len(set(numbers)) == 1
             assert len(numbers) == 2000
             seen.add(numbers[0])
+        if len(seen) == 100:
+            (tmp_path / "enough").touch()
     assert process.returncode == 0
-    assert len(seen) > 1
-    assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
+    assert len(seen) >= 100
+    assert list(path.parent.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """TensorBoard itself, served on a sweep's folder, as a person meets it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def sweep(tmp_path_factory, browser):
 def address(sweep):
     program = "from tensorboard.main import run_main; run_main()"
     command = [sys.executable, "-c", program, "--logdir", sweep, "--host", "localhost", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
+    own = {**os.environ, "TMPDIR": str(sweep.parent)}  # where it leaves a folder
+    with subprocess.Popen(command, env=own, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         for line in server.stderr:
             if found := re.search(r"at (http://localhost:\d+/)", line):
                 break

@@ -7,12 +7,12 @@ import time
 
 import pytest
 from commands import HANGS, kill
-from sweeps import TINY, VARIANTS, Sweep
+from sweeps import UNPACED, VARIANTS, Sweep
 
 pytestmark = pytest.mark.slow("each test starts several interpreters, which wait for each other")
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2"]
-SIZE = [*DDP, *(each for each in TINY if each != "trainer=cpu")]
-TOLERANCE = 2e-3  # of metrics after 300 steps: sums in another order
+SIZE = [*DDP, *(each for each in UNPACED if each != "trainer=cpu"), "trainer.callbacks=[{_target_:pace.Pace}]"]
+TOLERANCE = 2e-3  # of metrics after 100 steps: sums in another order
 
 
 @pytest.fixture
@@ -40,10 +40,11 @@ def test_the_same_as_one_process_with_the_whole_batch(trained, unhurt):
 
 
 def test_stopped_together_they_go_on_together(trained, sweep):
-    process = sweep.start(sweep.command(size=SIZE))
-    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 26, process)
+    process = sweep.held(30, sweep.command(size=SIZE))
     process.send_signal(signal.SIGTERM)
+    sweep.pace(30, 0.5)
     _, errors = process.communicate()
+    sweep.let_go()
     assert process.returncode == 143, errors
     assert "interrupted" in sweep.states()
     done = sweep.run(sweep.resumption())
@@ -57,9 +58,9 @@ def peers(sweep):
 
 
 def test_one_of_them_is_killed(trained, sweep):
-    process = sweep.start(sweep.command(size=SIZE))
-    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 26, process)
+    process = sweep.held(30, sweep.command(size=SIZE))
     os.kill(peers(sweep)[-1], signal.SIGKILL)
+    sweep.let_go()
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     for name in VARIANTS:
@@ -67,14 +68,14 @@ def test_one_of_them_is_killed(trained, sweep):
 
 
 def test_the_command_is_killed(trained, sweep):
-    process = sweep.start(sweep.command(size=SIZE))
-    sweep.wait_for(lambda: max(sweep.saved_step(name) for name in VARIANTS) >= 26, process)
+    process = sweep.held(30, sweep.command(size=SIZE))
     kill(process)
+    sweep.pace(30, 0.5)
     deadline = time.monotonic() + HANGS
-    while peers(sweep):
+    while peers(sweep) or sweep.processes("losslens.sweep.worker"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    time.sleep(1)  # the process that started them sees it, too
+    sweep.let_go()
     assert "failed" not in sweep.states()
     done = sweep.run(sweep.resumption())
     assert done.returncode == 0, done.stderr
