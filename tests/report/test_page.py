@@ -93,6 +93,7 @@ def test_dark_and_light(page):
 def test_numbers_are_those_of_the_folders(folder):
     """Each number of the page has the whole of it beside what is shown."""
     page = (folder / "report.html").read_text()
+    assert EVIL not in page
     for number in range(3):
         results = json.loads((folder / f"v{number}" / "metrics.json").read_text())
         for value in (*results["metrics"].values(), *results["losses"].values()):

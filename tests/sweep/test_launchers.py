@@ -62,9 +62,10 @@ def test_the_same_bits_and_one_report(sweep, unhurt):
     assert "2 done from earlier on" in again.stdout
 
 
-def test_a_killed_worker_is_started_anew(sweep, unhurt):
+def test_killed_workers_are_started_anew(sweep, unhurt):
     process = sweep.held(45, sweep.command(*LOCAL), variants=2)
-    os.kill(workers(sweep)[0], signal.SIGKILL)
+    for number in workers(sweep):
+        os.kill(number, signal.SIGKILL)
     sweep.let_go()
     _, errors = process.communicate()
     assert process.returncode == 0, errors
