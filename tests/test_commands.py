@@ -6,6 +6,7 @@ import pytest
 from commands import ROOT, run, start
 
 PHOTOGRAPH = ROOT / "docs" / "photograph.jpg"
+OUT = "hydra.run.dir=out"
 
 
 @pytest.mark.slow("starts an interpreter for each command")
@@ -14,8 +15,11 @@ PHOTOGRAPH = ROOT / "docs" / "photograph.jpg"
     [
         (["train.py", "loss=red", "experiment=smoke", "hydra.run.dir=run"], "run/report.html"),
         (["lens.py", "loss=luma", "size=24", "steps=20", "hydra.run.dir=lens"], "lens/lens.html"),
-        (["reconstruct.py", "variant=sweep", f"images={PHOTOGRAPH}", "hydra.run.dir=out"], "out/sheet.png"),
-        (["export.py", "variant=sweep/loss=l1,seed=0", "format=safetensors", "hydra.run.dir=out"], "out/loss=l1,seed=0.md"),
+        (["reconstruct.py", "variant=sweep", f"images={PHOTOGRAPH}", OUT], "out/sheet.png"),
+        (
+            ["export.py", "variant=sweep/loss=l1,seed=0", "format=safetensors", "hydra.run.dir=out"],
+            "out/loss=l1,seed=0.md",
+        ),
         (["-m", "losslens.report", "sweep"], "sweep/report.html"),
         (["-m", "losslens.status", "sweep"], "sweep/sweep.json"),
     ],
