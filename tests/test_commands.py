@@ -1,4 +1,4 @@
-"""The commands in interpreters of their own, in which nothing is imported beforehand; the other tests fork most of them."""
+"""The commands in interpreters of their own, with nothing imported beforehand; most other tests fork them."""
 
 import shutil
 
