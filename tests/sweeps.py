@@ -134,7 +134,7 @@ class Sweep:
         }
 
     def whole(self) -> None:
-        """Nothing is half written: every JSON is whole, every picture opens, nothing is left aside."""
+        """Nothing is half written: every JSON is whole, every picture opens."""
         from PIL import Image
 
         for path in self.folder.rglob("*.json"):

@@ -10,12 +10,13 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(dir=SHORT, ignore_cleanup_errors=True) as folder:
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
+        monkeypatch.setenv("RAY_TMPDIR", folder)  # not temp_dir: of that, the file with the address knows nothing
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         yield cluster
         cluster.shutdown()
 

@@ -10,6 +10,7 @@ from commands import kill
 from filelock import FileLock
 from sweeps import LOSSES, SIZE, TINY, VARIANTS, Sweep
 
+from losslens.files import ASIDE
 from losslens.sweep.stored import is_locked, locked
 
 SLOW = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
@@ -28,12 +29,15 @@ def finish(sweep, unhurt):
     for name in VARIANTS:
         assert sweep.results(name) == unhurt[name]
         assert not list((sweep.folder / name / "checkpoints").glob("state*"))
+    assert not list(sweep.folder.rglob(f".*{ASIDE}*"))
 
 
 @pytest.mark.parametrize("step", [17, 45, 61, 93])
 def test_killed_after_a_state(sweep, unhurt, step):
     sweep.killed(step)
     assert 0 < sweep.saved_step() < step
+    for folder in (sweep.folder, sweep.folder / VARIANTS[0], sweep.folder / VARIANTS[0] / "pictures"):
+        (folder / f".file{ASIDE}0").touch()  # as if it had been killed in the midst of writing one
     finish(sweep, unhurt)
 
 

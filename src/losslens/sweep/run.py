@@ -31,7 +31,7 @@ from losslens.sweep.stored import add_variants, locked, status_of, stored_varian
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
 from losslens.training.peers import num_peers
-from losslens.training.state import read_every, remove_states, state_folder
+from losslens.training.state import read_every, remove_states
 from losslens.training.stop import Stop
 
 
@@ -197,13 +197,12 @@ def _raise_failures(found: SweepResult, results: Sequence[VariantResult], *, sin
 
 def _prepare(variants: Sequence[Variant], folder: Path, known: Set[str]) -> None:
     """Make the folder of every new variant, with configuration and environment, and then list all in `sweep.json`."""
+    for left in folder.rglob(f".*{ASIDE}*"):  # by a process that was killed
+        left.unlink()
     if any(variant.name not in known for variant in variants):
         surroundings = environment(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for variant in variants:
         if variant.name in known:
-            for place in (variant.folder, state_folder(variant.folder)):
-                for left in place.glob(f".*{ASIDE}*"):  # by a process that was killed
-                    left.unlink()
             continue
         try:
             variant.folder.mkdir(exist_ok=True)
