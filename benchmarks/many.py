@@ -16,7 +16,7 @@ COUNTS = (10, 100, 1000)
 MIB = 2**20
 SIZE = [
     *("data=shapes", "data.image_size=16", "data.train_size=160", "data.val_size=8", "data.batch_size=8"),
-    *("model.widths=[4,8]", "model.code_channels=2", "trainer=cpu", "trainer.max_epochs=1", "array.threads=1"),
+    *("model.width=4", "model.code_channels=2", "trainer=cpu", "trainer.max_epochs=1", "array.threads=1"),
 ]
 
 

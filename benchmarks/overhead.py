@@ -14,7 +14,7 @@ from torch import Tensor
 
 from losslens.build import build, build_loss
 from losslens.data import Images
-from losslens.data.store import draw_order, gather
+from losslens.data.store import OrderStream, gather
 from losslens.training.fit import Variant, fit
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
 def images(num_steps: int, batch_size: int) -> Images:
     """Make random images for an epoch of that many steps, and one for validation."""
     generator = torch.Generator().manual_seed(0)
-    small, one = (torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator) for n in (2400, 1))
+    small, one = (torch.randint(0, 256, (n, 3, 128, 128), dtype=torch.uint8, generator=generator) for n in (2400, 1))
     return Images(small.repeat(-(-num_steps * batch_size // len(small)), 1, 1, 1)[: num_steps * batch_size], one)
 
 
@@ -67,8 +67,8 @@ def bare_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[str,
         optimizer.param_groups[0]["capturable"] = True
     schedule = build(config["schedule"])(optimizer, total_steps=NUM_STEPS)
     store = data.train.to(DEVICE)
-    generator = torch.Generator().manual_seed(config["seed"])
-    order = draw_order(len(store), config["data"]["batch_size"], generator, config["data"]["flip"])
+    stream = OrderStream(config["seed"])
+    order = stream.draw(len(store), config["data"]["batch_size"], NUM_STEPS, config["data"]["flip"])
     indices, mirror = (part.to(DEVICE) for part in order)
     now = torch.zeros(1, dtype=torch.int64, device=DEVICE)
 

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, RandomHorizontalFlip, ToTensor
 
+from losslens.training.muon import Muon
+
 CONF = Path(__file__).parent.parent / "conf"
 CHANNELS = {"red": [0], "green": [1], "blue": [2], "l1": [0, 1, 2]}
 
@@ -43,7 +45,7 @@ class Plain(L.LightningModule):
         self.log("val/loss", self.compare(batch[0]))
 
     def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.lr)
+        optimizer = Muon(self.parameters(), lr=self.config.lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             self.config.lr,
@@ -66,8 +68,9 @@ def main(config: DictConfig) -> None:
         accelerator=config.accelerator,
         devices=1,
         precision=config.precision,
-        max_epochs=config.epochs,
-        check_val_every_n_epoch=config.epochs,
+        max_steps=config.steps,
+        val_check_interval=config.steps,
+        check_val_every_n_epoch=None,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -58,7 +58,7 @@ def step_work(config: dict[str, Any]) -> tuple[float, float]:
     and gradients, weights and Adam's averages are read and written once. Two bytes an activation in bf16.
     """
     model, loss = build(config["model"]), build_loss(config["loss"])
-    batch = torch.rand(config["data"]["batch_size"], 3, 64, 64)
+    batch = torch.rand(config["data"]["batch_size"], 3, 128, 128)
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

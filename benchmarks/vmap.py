@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
-from losslens.data.store import draw_order, gather
+from losslens.data.store import OrderStream, gather
 
 CONF = Path(__file__).parent.parent / "conf"
 # Rows of the losses' projections, as one table: l1, luma, red, green, blue.
@@ -40,9 +40,7 @@ def seconds_per_step(images: Tensor, batch_size: int, num_steps: int, *, bf16: b
         return difference.abs().sum() / (num_rows * images[:, 0].numel())
 
     losses = torch.vmap(loss)
-    orders = [
-        draw_order(len(images), batch_size, torch.Generator().manual_seed(seed), True) for seed in range(len(WEIGHTS))
-    ]
+    orders = [OrderStream(seed).draw(len(images), batch_size, num_steps, flip=True) for seed in range(len(WEIGHTS))]
     times = []
     for step in range(num_steps):
         batch = torch.stack(

@@ -44,11 +44,13 @@ FIRST = ("test_article.py", "test_going_on.py")  # of the files, so that none is
 
 
 def pytest_configure(config):
-    """Keep what libraries and the browser store for later in a folder of this run, which all its processes share."""
+    """Keep what programs store for later, or leave when killed, in a folder that all processes of this run share."""
     if not hasattr(config, "workerinput"):  # those get it from the first one
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # where the folders of tests stay
         folder = tempfile.mkdtemp(prefix="tests-of-losslens-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ |= dict.fromkeys(("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCHINDUCTOR_CACHE_DIR"), folder)
+        stored = ("TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCHINDUCTOR_CACHE_DIR")
+        os.environ |= dict.fromkeys(stored, folder)
 
 
 def pytest_collection_modifyitems(items):

@@ -9,10 +9,11 @@ from losslens.training.fit import Variant, fit
 
 MODEL = {
     "_target_": "losslens.models.Autoencoder",
-    "widths": [4, 8],
-    "patch": 2,
-    "depth": 1,
+    "stride": 4,
     "code_channels": 2,
+    "width": 4,
+    "depth": 1,
+    "patch": 2,
     "activation": {"_target_": "torch.nn.ReLU", "_partial_": True},
 }
 RED = {
@@ -44,7 +45,7 @@ TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 
 DIFFERENT = {
     "red": {},
     "mse": {"loss": MSE, "optimizer": SGD, "schedule": None},
-    "wide": {"model": {**MODEL, "widths": [6, 10], "code_channels": 3}, "seed": 1},
+    "wide": {"model": {**MODEL, "width": 6, "code_channels": 3}, "seed": 1},
 }
 
 

@@ -57,9 +57,9 @@ def small_project(folder):
         for path in (folder / "conf" / "loss" / part).glob("*.yaml"):
             if path.stem not in few:
                 path.unlink()
-    change(folder / "conf" / "data" / "photos.yaml", "train_size: 2400", "train_size: 36")
-    change(folder / "conf" / "data" / "photos.yaml", "val_size: 252", "val_size: 9")
-    change(folder / "conf" / "trainer" / "auto.yaml", "max_epochs: 5", "max_epochs: 1")
+    change(folder / "conf" / "data" / "photos.yaml", "train_size: 1600", "train_size: 36")
+    change(folder / "conf" / "data" / "photos.yaml", "val_size: 72", "val_size: 9")
+    change(folder / "conf" / "trainer" / "auto.yaml", ",400}", ",9}")
     change(folder / "conf" / "trainer" / "auto.yaml", "accelerator: auto", "accelerator: cpu")
     return folder
 

@@ -9,15 +9,17 @@ import pytest
 import skimage
 import torch
 from conftest import SHARED_DATA
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from losslens.data import Folder
 from losslens.data.cache import cache_folder
-from losslens.data.folder import read_square, to_rgb
+from losslens.data.folder import read_squares, to_rgb
 
 
 def folder(root, **arguments):
-    defaults = {"image_size": 32, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
+    defaults = {"image_size": 32, "crops": 1, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
     return Folder(**{"root": str(root), **defaults, "resident": "auto", "seed": 0, **arguments})
 
 
@@ -92,7 +94,7 @@ def test_upright_square_from_any_shape(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).rotate(90, expand=True).save(tmp_path / "a.png", exif=exif)
-    square = read_square(tmp_path / "a.png", 16)
+    (square,) = read_squares(tmp_path / "a.png", 16, crops=1).pixels
     assert square.shape == (3, 16, 16)
     assert square[1].min() > 200  # the center is kept
     assert square[0, :6].min() > 200  # the top is red
@@ -150,6 +152,7 @@ class TestUnreadable:
     [
         ({"root": "missing"}, "missing is not a folder: .* data.root=FOLDER"),
         ({"root": "."}, "has no image files"),
+        ({"crops": 0}, "crops 0 must be 1 or more"),
         ({"on_error": "ignore"}, "use data.on_error=skip or data.on_error=raise"),
     ],
 )
@@ -177,7 +180,7 @@ DAMAGES = {
 class TestCache:
     def test_is_used(self, root, monkeypatch):
         first = folder(root).decode()
-        monkeypatch.setattr("losslens.data.folder.read_square", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(folder(root).decode().train, first.train)
 
     @pytest.mark.parametrize("resident", [True, False])
@@ -188,7 +191,7 @@ class TestCache:
         (stored,) = cache_folder().glob(f"*.{file}")
         DAMAGES[damage](stored)
         assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
-        monkeypatch.setattr("losslens.data.folder.read_square", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
 
     def test_follows_changes(self, root):
@@ -217,9 +220,61 @@ class TestCache:
         assert list(cache_folder().iterdir()) == []
 
 
+class TestCrops:
+    """Each photograph is of one color, so that a crop tells which it is of."""
+
+    @pytest.fixture
+    def colors(self, tmp_path):
+        for index, size in enumerate([(64, 80), (200, 64), (63, 300), (32, 32), (100, 100), (31, 90)]):
+            Image.new("RGB", size, (10 * index, 0, 0)).save(tmp_path / f"{index}.png")
+        return tmp_path
+
+    def test_several_of_each_photograph_twice_as_large_and_one_of_each_other(self, colors):
+        images = torch.cat(folder(colors, crops=7).decode())
+        counts = images[:, 0, 0, 0].unique(return_counts=True)[1]
+        assert counts.tolist() == [7, 7, 1, 1, 7, 1]
+
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.integers(0, 50), st.sampled_from([0.2, 0.5, 0.8]), st.integers(1, 5))
+    def test_no_photograph_is_on_both_sides(self, colors, seed, val_fraction, crops):
+        images = folder(colors, seed=seed, val_fraction=val_fraction, crops=crops).decode()
+        train, val = (set(part[:, 0, 0, 0].tolist()) for part in images)
+        assert not train & val
+        assert len(train | val) == 6
+        assert len(val) == round(6 * val_fraction)
+
+    def test_are_at_several_scales_inside_of_the_photograph(self, tmp_path):
+        """On a ramp from left to right, the slope of a crop tells its scale, and its values its place."""
+        ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+        Image.fromarray(np.stack([ramp] * 3, -1)).save(tmp_path / "ramp.png")
+        squares, enlarged = read_squares(tmp_path / "ramp.png", 32, crops=8)
+        slopes = squares[:, 0, 0].astype(float)[:, [2, -3]] @ [-1, 1] / 27
+        assert np.allclose(slopes, [1, 1, 2, 2, 4, 4, 8, 8], rtol=0.05)
+        assert not enlarged
+        again = read_squares(tmp_path / "ramp.png", 32, crops=8).pixels
+        assert np.array_equal(squares, again)
+
+    def test_the_line_says_what_was_found(self, colors):
+        source = folder(colors, crops=7)
+        images = source.decode()
+        assert source.found == (
+            f"6 image files: {len(images.train)} squares of 32 pixels to train on, {len(images.val)} to validate on"
+        )
+
+    def test_smaller_images_are_enlarged_with_a_warning(self, colors, capsys):
+        for _ in range(2):  # from the cache too
+            folder(colors, image_size=40).decode()
+            assert f"warning: 2 of 6 images in {colors} are smaller than image_size 40" in capsys.readouterr().err
+
+    def test_one_photograph_cannot_be_split(self, tmp_path):
+        Image.new("RGB", (200, 200)).save(tmp_path / "a.png")
+        with pytest.raises(ValueError, match=r"val_fraction 0\.25 of 1 images leaves a part empty"):
+            folder(tmp_path, crops=8).decode()
+
+
 @pytest.mark.slow("decodes 300 photographs")
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the BSDS500 photographs")
 def test_real_photographs():
-    images = folder(SHARED_DATA / "bsds500", image_size=64).decode()
-    assert (len(images.train), len(images.val)) == (200, 100)
+    images = folder(SHARED_DATA / "bsds500", image_size=64, crops=8).decode()
+    assert (len(images.train), len(images.val)) == (1600, 800)
     assert images.train.float().std() > 40

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED_DATA
+from hypothesis import given
+from hypothesis import strategies as st
 
 from losslens.data import CIFAR10, STL10, Arrays, ImageDataModule, Images, Photos, Shapes
 from losslens.data.photos import PHOTOGRAPHS, _open, _regions
-from losslens.data.store import Batches
+from losslens.data.store import Batches, OrderStream
 from losslens.data.stored import StoredImages
 from losslens.losses import LinearView
 from losslens.losses.color import COLOR_DIRECTIONS
@@ -211,7 +213,7 @@ class TestBatches:
 
     def test_every_image_once_in_an_order_of_the_seed(self, kind):
         def epochs(seed):
-            batches = Batches(kind(self.images), 5, device=CPU, generator=torch.Generator().manual_seed(seed))
+            batches = Batches(kind(self.images), 5, device=CPU, order=OrderStream(seed), num_steps=2)
             return [torch.cat(list(batches))[:, 0, 0, 0].mul(255).round().int().tolist() for _ in range(2)]
 
         first, second = epochs(0)
@@ -220,10 +222,10 @@ class TestBatches:
         assert epochs(0) == [first, second]
         assert epochs(1) != [first, second]
 
-    def test_incomplete_last_batch_is_left_out_of_training_only(self, kind):
-        batches = Batches(kind(self.images), 4, device=CPU, generator=torch.Generator())
-        assert [len(batch) for batch in batches] == [4, 4]
-        assert len(batches) == 2
+    def test_the_last_batch_is_incomplete_in_validation_only(self, kind):
+        batches = Batches(kind(self.images), 4, device=CPU, order=OrderStream(0), num_steps=3)
+        assert [len(batch) for batch in batches] == [4, 4, 4]
+        assert len(batches) == 3
         batches = Batches(kind(self.images), 4, device=CPU)
         assert [len(batch) for batch in batches] == [4, 4, 2]
         assert len(batches) == 3
@@ -231,21 +233,45 @@ class TestBatches:
 
     def test_half_are_mirrored(self, kind):
         images = torch.tensor([0, 255], dtype=torch.uint8).expand(1000, 3, 1, 2)
-        generator = torch.Generator().manual_seed(0)
-        (batch,) = Batches(kind(images), 1000, device=CPU, generator=generator, flip=True)
+        (batch,) = Batches(kind(images), 1000, device=CPU, order=OrderStream(0), num_steps=1, flip=True)
         assert 0.45 < batch[:, 0, 0, 0].mean() < 0.55
         assert torch.equal(batch.sum(-1), torch.ones(1000, 3, 1))
 
 
-@pytest.mark.parametrize("batch_size", [0, 11])
-def test_batches_must_fit_the_data(batch_size):
+@given(st.integers(1, 9), st.integers(1, 12), st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
+def test_every_step_has_a_full_batch_and_every_image_comes_equally_often(count, batch_size, lengths, data):
+    """However many images there are; and drawn from any place, what follows is the same."""
+    stream = OrderStream(0)
+    drawn, places = [], []
+    for length in lengths:
+        places.append(stream.place)
+        drawn.append(stream.draw(count, batch_size, length, flip=True))
+        assert drawn[-1].indices.shape == drawn[-1].mirror.shape == (length, batch_size)
+    indices, mirror = (torch.cat([part.flatten() for part in parts]) for parts in zip(*drawn, strict=True))
+    for permutation in indices.split(count)[: len(indices) // count]:
+        assert permutation.sort().values.tolist() == list(range(count))
+    whole = OrderStream(0).draw(count, batch_size, sum(lengths), flip=True)
+    assert torch.equal(whole.indices.flatten(), indices)
+    assert torch.equal(whole.mirror.flatten(), mirror)
+    place = data.draw(st.integers(0, len(lengths) - 1))
+    other = OrderStream(1)
+    other.go_on_from(places[place])
+    assert torch.equal(other.draw(count, batch_size, lengths[place], flip=True).indices, drawn[place].indices)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [(0, "batch_size 0 is not 1 or more"), (11, "batch_size 11 is more than the 10 training images")],
+)
+def test_an_epoch_must_have_a_batch(batch_size, message):
     images = Images(torch.zeros(10, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="between 1 and the 10 training images"):
+    with pytest.raises(ValueError, match=message):
         ImageDataModule(images, batch_size=batch_size, flip=False, resident="auto", seed=0)
 
 
-def test_fixed_images_are_spread_over_the_set():
+def test_fixed_images_are_spread_over_the_set_and_show_something():
     val = torch.arange(8, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 2, 2)
+    val[[1, 2, 4, 7], :, 0, 0] = 255  # of most contrast
     data = ImageDataModule(Images(val, val), batch_size=1, flip=False, resident="auto", seed=0)
-    assert data.fixed_images(4)[:, 0, 0, 0].mul(255).tolist() == [1, 3, 5, 7]
+    assert data.fixed_images(4)[:, 0, 1, 1].mul(255).tolist() == [1, 2, 4, 7]
     assert len(data.fixed_images(100)) == 8

@@ -16,7 +16,7 @@ TINY = ["trainer=cpu", "trainer.max_epochs=2", "report=false", "data.image_size=
 
 
 def folder(root, **changes):
-    settings = {"image_size": 16, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
+    settings = {"image_size": 16, "crops": 1, "val_fraction": 0.25, "on_error": "skip", "batch_size": 4, "flip": True}
     return Folder(root=str(root), **{**settings, "resident": "auto", "seed": 0, **changes})
 
 
@@ -104,14 +104,14 @@ def test_links_in_a_loop(photos):
 def test_a_file_that_vanishes_between_listing_and_reading(photos, monkeypatch, capsys):
     from losslens.data import folder as module
 
-    read = module.read_square
+    read = module.read_squares
 
-    def vanishing(file, size):
+    def vanishing(file, size, crops):
         if file.name == "03.png":
             file.unlink(missing_ok=True)
-        return read(file, size)
+        return read(file, size, crops)
 
-    monkeypatch.setattr(module, "read_square", vanishing)
+    monkeypatch.setattr(module, "read_squares", vanishing)
     images = folder(photos).decode()
     assert len(images.train) + len(images.val) == 11
     assert f"({photos / '03.png'}); they are left out" in capsys.readouterr().err

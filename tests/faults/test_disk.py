@@ -199,7 +199,7 @@ def test_a_cache_that_would_run_code(tmp_path, monkeypatch):
     from losslens.data import cache
 
     monkeypatch.chdir(tmp_path)
-    cache.store("mine", [cache.Decoded(np.zeros((1, 3, 2, 2), np.uint8), [])])
+    cache.store("mine", [cache.Decoded(np.zeros((1, 3, 2, 2), np.uint8), [1], 0, [])])
     paths = list(cache.cache_folder().glob("mine.*"))
     assert len(paths) == 2
     for path in paths:

@@ -211,7 +211,7 @@ def test_a_variant_that_is_called_as_one_that_is_there(sweep):
     done = sweep.run(sweep.command("seed=1,2", "optimizer.lr=0.01", losses="loss=luma", size=size))
     assert done.returncode == 1
     assert "loss=luma,seed=1 of " in done.stderr
-    assert "optimizer.lr was 0.002, now 0.01" in done.stderr
+    assert "optimizer.lr was 0.02, now 0.01" in done.stderr
 
 
 def test_killed_while_folders_are_made(sweep, unhurt):
@@ -230,7 +230,7 @@ def test_another_configuration_is_refused(sweep):
     assert done.returncode == 1
     assert done.stderr.startswith("error: loss=l1 of ")
     assert "trainer.max_epochs was 4, now 7" in done.stderr
-    assert "optimizer.lr was 0.002, now 0.01" in done.stderr
+    assert "optimizer.lr was 0.02, now 0.01" in done.stderr
     assert done.stderr.count("\n") == 1
     assert sweep.states() == ["done", "done"]
 

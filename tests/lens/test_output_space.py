@@ -82,7 +82,7 @@ def test_between_two_codes():
 
 def small_model(seed):
     torch.manual_seed(seed)
-    return Autoencoder(widths=[4, 8], patch=2, depth=0, code_channels=2, activation=nn.ReLU)
+    return Autoencoder(stride=4, code_channels=2, width=4, depth=1, patch=2, activation=nn.ReLU)
 
 
 def test_rows_of_the_last_layer_paint_their_channel():
@@ -93,7 +93,7 @@ def test_rows_of_the_last_layer_paint_their_channel():
     changed = (model(images) - before).abs().amax((0, 2, 3))
     assert changed[1] > 0
     assert changed[0] == changed[2] == 0
-    assert rows(model).shape == (3, 2 * 2 * (4 * 9 + 1))
+    assert rows(model).shape == (3, 2 * 2 * ((2 + 4) * 9 + 1))
     assert rows(nn.Linear(3, 3)) is None
 
 
@@ -101,14 +101,22 @@ def test_moved_says_which_bits_are_as_drawn():
     initial, trained = small_model(0), small_model(0)
     with torch.no_grad():
         trained.output_layer.weight.unflatten(0, (3, -1))[0] += 0.1
-    found = moved(trained, initial)
+    found = moved(trained, initial, RED)
     assert found.frozen == ["green", "blue"]
-    assert found.channels["red"] > 0
+    assert found.channels["red"] > 0 == found.unseen
+    assert moved(trained, initial, luma).unseen > 0.1
+    assert moved(trained, initial, LinearView(torch.eye(3).tolist())).unseen is None
+    assert moved(trained, initial, None).unseen is None
+    assert moved(nn.Identity(), nn.Identity(), RED) is None
+
+
+def test_moved_along_what_the_loss_sees_leaves_the_rest():
+    initial, trained = small_model(0), small_model(0)
     with torch.no_grad():
-        for channel in (1, 2):
-            trained.output_layer.weight.unflatten(0, (3, -1))[channel] += 0.1
-    assert moved(trained, initial).chroma < 1e-5 < min(moved(trained, initial).channels.values())
-    assert moved(nn.Identity(), nn.Identity()) is None
+        for row, weight in zip(trained.output_layer.weight.unflatten(0, (3, -1)), (0.299, 0.587, 0.114), strict=True):
+            row += weight
+    found = moved(trained, initial, luma)
+    assert found.unseen < 1e-5 < 0.1 < min(found.channels.values())
 
 
 @pytest.mark.parametrize("view", [RED, luma], ids=["red", "luma"])

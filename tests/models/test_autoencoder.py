@@ -6,11 +6,12 @@ from torch import nn
 
 from losslens.models import Autoencoder
 from losslens.models.autoencoder import InterpolatingHead
+from losslens.training.muon import Muon
 
 
 def make(**arguments):
     torch.manual_seed(0)
-    defaults = {"widths": [8, 16], "patch": 2, "depth": 1, "code_channels": 4, "activation": nn.ReLU}
+    defaults = {"stride": 4, "code_channels": 4, "width": 8, "depth": 1, "patch": 2, "activation": nn.ReLU}
     return Autoencoder(**{**defaults, **arguments})
 
 
@@ -23,16 +24,25 @@ def test_any_size_is_reconstructed_in_its_size(height, width):
 
 
 def test_configurable():
-    model = make(widths=[4, 8, 12], patch=4, depth=2, code_channels=5, activation=nn.SiLU)
-    assert model.stride == 16
+    model = make(stride=16, patch=4, depth=2, width=7, code_channels=5, activation=nn.SiLU)
     assert model.encode(torch.rand(1, 3, 32, 48)).shape == (1, 5, 2, 3)
-    assert sum(isinstance(layer, nn.SiLU) for layer in model.modules()) == 3 + 2 * 2 + 3
+    assert sum(isinstance(layer, nn.SiLU) for layer in model.modules()) == 2 * (2 * 2 + 1)
 
 
-@pytest.mark.parametrize("bad", [{"widths": []}, {"widths": [0]}, {"patch": 0}, {"depth": -1}, {"code_channels": 0}])
+@pytest.mark.parametrize("bad", [{"stride": 0}, {"width": 0}, {"patch": 0}, {"patch": 3}, {"depth": -1}])
 def test_refuses_impossible_sizes(bad):
-    with pytest.raises(ValueError, match="use at least one width"):
+    with pytest.raises(ValueError, match="use 1 or more for every number"):
         make(**bad)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_starts_linear(depth):
+    """What is not linear has no part in the code, nor in the reconstruction, until it has learned."""
+    model = make(depth=depth)
+    first, second = torch.rand(2, 1, 3, 8, 8)
+    with torch.no_grad():
+        both, each = model((first + second) / 2), (model(first) + model(second)) / 2
+    assert torch.allclose(both, each, atol=1e-6)
 
 
 def test_refuses_images_smaller_than_its_stride():
@@ -62,11 +72,12 @@ def grid_energy(images, period):
     return (spectrum[lines].sum() + spectrum[:, lines].sum()) / spectrum.sum()
 
 
-def test_no_checkerboard_where_the_loss_is_blind(photograph):
+@pytest.mark.parametrize("size", [{"width": 16, "depth": 0, "patch": 8}, {"width": 16, "depth": 2, "patch": 2}])
+def test_no_checkerboard_where_the_loss_is_blind(photograph, size):
     """Train red alone for a while: the unseen channels must not show the grid of the decoder."""
-    model = make(widths=[32, 64], patch=4, code_channels=16, activation=nn.LeakyReLU)
+    model = make(stride=8, code_channels=16, **size, activation=nn.LeakyReLU)
     images = torch.cat([photograph, photograph.flip(-1), photograph.flip(-2), photograph.rot90(1, (-2, -1))])
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    optimizer = Muon(model.parameters())
     for _ in range(60):
         optimizer.zero_grad()
         (model(images)[:, 0] - images[:, 0]).abs().mean().backward()
@@ -77,14 +88,15 @@ def test_no_checkerboard_where_the_loss_is_blind(photograph):
     assert unseen.amax((-2, -1)).sub(unseen.amin((-2, -1))).max() < 0.02  # a plain image stays plain
     with torch.no_grad():
         reconstructions = model(images)
-    assert grid_energy(reconstructions[:, 1:], 4) < 2 * grid_energy(images[:, 1:], 4)
+    assert grid_energy(reconstructions[:, 1:], 8) < 2 * grid_energy(images[:, 1:], 8)
 
 
-def test_unseen_channels_keep_their_initial_weights(photograph):
+@pytest.mark.parametrize("make_optimizer", [Muon, torch.optim.Adam, torch.optim.SGD])
+def test_unseen_channels_keep_their_initial_weights(photograph, make_optimizer):
     model = make()
-    head = model.decoder[-1].convolution
+    head = model.output_layer
     before = head.weight.detach().clone()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = make_optimizer(model.parameters(), lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
         (model(photograph)[:, 0] - photograph[:, 0]).abs().mean().backward()

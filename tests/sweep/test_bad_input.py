@@ -42,7 +42,7 @@ CASES = {
     "none readable": (["data=folder", "data.root=noise"], "none is left"),
     "missing array": (["data=arrays", "data.path=a.npy"], "a.npy is not a file"),
     "image smaller than stride": (["data=shapes", "data.image_size=4"], "4x4 is smaller than the network's stride 8"),
-    "batch larger than data": ([*TINY, "data.batch_size=64"], "batch_size 64 is not between 1 and the 32"),
+    "batch larger than data": ([*TINY, "data.batch_size=64"], "batch_size 64 is more than the 32"),
     "no encode": ([*TINY, "model=custom", "model._target_=mine.NoEncode"], "NoEncode has no method encode"),
     "wrong size": ([*TINY, "model=custom", "model._target_=mine.Crooked"], "Crooked turns images (8, 3, 16, 16) into"),
     "model of no module": ([*TINY, "model=custom", "model._target_=mine.Absent"], "cannot make mine.Absent"),

@@ -21,7 +21,7 @@ class NaNLater(torch.nn.Module):
         loss = (input - target).abs().mean()
         return loss * float("nan") if self.calls == 3 else loss
 """
-SEARCH = ["-m", "hydra/sweeper=optuna", "sweep=mine", *TINY]
+SEARCH = ["-m", "hydra/sweeper=optuna", "sweep=mine", "optimizer=adam", *TINY]
 RATES = "optimizer.lr=choice(0.3,0.003)"  # with the first, errors grow
 
 
@@ -96,7 +96,7 @@ def test_a_pruned_trial_leaves_its_neighbors_alone(search, train, tmp_path):
     size += ["trainer.max_epochs=4", "array.threads=1"]
     pruner = "hydra.sweeper.pruner={_target_:optuna.pruners.ThresholdPruner,upper:1,n_warmup_steps:5}"
     _, trials, sweep = search(RATES, *size, pruner, "optimize=val/loss:min", "hydra.sweeper.n_trials=2")
-    train("-m", "sweep=plain", "optimizer.lr=0.3,0.003", *TINY, *size)
+    train("-m", "sweep=plain", "optimizer=adam", "optimizer.lr=0.3,0.003", *TINY, *size)
     plain = load_sweep(tmp_path / "outputs" / "sweeps" / "plain")
     states = {trial.user_attrs["variant"]: trial.state for trial in trials}
     assert states == {"optimizer.lr=0.3": TrialState.PRUNED, "optimizer.lr=0.003": TrialState.COMPLETE}

@@ -62,7 +62,7 @@ def test_folders(sweep):
         }
         assert json.loads((folder / variant / "status.json").read_text()) == {"status": "done", "reason": None}
         config = OmegaConf.load(folder / variant / "config.yaml")
-        assert config.schedule.max_lr == config.optimizer.lr == 0.002
+        assert config.schedule.max_lr == config.optimizer.lr == 0.02
         surroundings = json.loads((folder / variant / "environment.json").read_text())
         assert surroundings["packages"]["torch"] == torch.__version__.partition("+")[0]
         assert surroundings["command"][1:3] == ["-m", "loss=l1,luma"]

@@ -14,6 +14,7 @@ from losslens.data import ImageDataModule
 from losslens.models import Autoencoder
 from losslens.training import LitAutoencoder
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
+from losslens.training.trainer import epoch_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
@@ -91,11 +92,14 @@ def test_the_same_as_a_plain_trainer(train_array, images, tmp_path, settings):
     arguments = {**TRAINER, **settings, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     arguments |= {"default_root_dir": tmp_path, "num_sanity_val_steps": 0, "enable_checkpointing": False}
     del arguments["_target_"]
+    arguments.pop("limit_train_batches", None)  # it is how many steps the data has
     trainer = L.Trainer(**arguments)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    trainer.fit(module, datamodule=ImageDataModule(images, **CONFIG["data"], seed=3))
-    trainer.validate(module, datamodule=ImageDataModule(images, **CONFIG["data"], seed=3), verbose=False)
+    num_steps = epoch_steps({**TRAINER, **settings}, len(images.train), CONFIG["data"]["batch_size"])
+    data = ImageDataModule(images, **CONFIG["data"], seed=3, num_steps=num_steps)
+    trainer.fit(module, datamodule=data)
+    trainer.validate(module, datamodule=data, verbose=False)
     torch.set_num_threads(threads)
 
     assert_same_bits(array.weights("red"), {k: v for k, v in module.state_dict().items() if "val_metrics" not in k})
@@ -116,9 +120,9 @@ def test_who_fails_leaves_and_the_others_go_on_with_the_same_bits(train_array, h
 
 
 def test_who_cannot_start_does_not_hold_up_the_others(train_array):
-    array = train_array({"bad": {"model": {**MODEL, "widths": []}}, "red": {}})
+    array = train_array({"bad": {"model": {**MODEL, "width": 0}}, "red": {}})
     assert list(array.outcomes) == ["red"]
-    assert "at least one width" in str(array.failures["bad"])
+    assert "use 1 or more for every number" in str(array.failures["bad"])
     array = train_array({"bad": {"optimizer": {**ADAM, "lr": -1}}, "red": {}})
     assert list(array.outcomes) == ["red"]
     assert "Invalid learning rate" in str(array.failures["bad"])

@@ -18,9 +18,15 @@ CHECKED_AT_ONCE = 2**20  # bytes
 
 
 class Decoded(NamedTuple):
-    """Images of some files: `pixels`, uint8 `(N, 3, H, W)`, and the paths of the files that could not be read."""
+    """Images of some files: `pixels`, uint8 `(N, 3, H, W)`, file by file, and what is to be known of the files.
+
+    `counts` says how many images each file gave, `small` how many files had to be enlarged, `unreadable` which could
+    not be read.
+    """
 
     pixels: np.ndarray
+    counts: list[int]
+    small: int
     unreadable: list[str]
 
 
@@ -46,7 +52,7 @@ def load(name: str) -> Decoded | None:
                 checksum = crc32(some, checksum)
         if checksum != stored["checksum"] or pixels.stat().st_size != math.prod(stored["shape"]):
             return None
-        return Decoded(_map(pixels, stored["shape"]), stored["unreadable"])
+        return Decoded(_map(pixels, stored["shape"]), stored["counts"], stored["small"], stored["unreadable"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -59,20 +65,26 @@ def store(name: str, pieces: Iterable[Decoded]) -> Decoded:
     """
     pixels, facts = _places(name)
     pixels.parent.mkdir(parents=True, exist_ok=True)
-    count, checksum, shape, unreadable = 0, 0, (0,), []
+    checksum, shape = 0, (0,)
+    counts: list[int] = []
+    small, unreadable = 0, []
 
     def save(aside: Path) -> None:
-        nonlocal count, checksum, shape
+        nonlocal checksum, shape, small
         with aside.open("wb") as file:
             for piece in pieces:
                 file.write(piece.pixels.data)
                 checksum = crc32(piece.pixels.data, checksum)
-                count, shape = count + len(piece.pixels), piece.pixels.shape[1:]
+                shape = piece.pixels.shape[1:]
+                counts.extend(piece.counts)
+                small += piece.small
                 unreadable.extend(piece.unreadable)
 
     write(pixels, save)
-    write_json(facts, {"shape": [count, *shape], "checksum": checksum, "unreadable": unreadable})
-    return Decoded(_map(pixels, [count, *shape]), unreadable)
+    whole = [sum(counts), *shape]
+    files = {"counts": counts, "small": small, "unreadable": unreadable}
+    write_json(facts, {"shape": whole, "checksum": checksum, **files})
+    return Decoded(_map(pixels, whole), counts, small, unreadable)
 
 
 def _places(name: str) -> tuple[Path, Path]:

@@ -1,6 +1,7 @@
 """Decoded images as a LightningDataModule: on the training device or on their way, in an order for every seed."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import lightning as L
 import torch
@@ -10,7 +11,8 @@ from losslens.data.source import Images
 from losslens.data.store import Batches, Chunk, Order, OrderStream, read_ahead
 from losslens.data.stored import StoredImages
 
-VAL_BATCH_SIZE = {"cpu": 32}  # at least; in larger ones SSIM takes three times as long, outside of the caches
+CANDIDATES = 32  # of which one is shown
+VAL_PIXELS = {"cpu": 2**17}  # of a batch: more do not fit into the caches
 
 
 class HeldImages(L.LightningDataModule):
@@ -24,16 +26,13 @@ class HeldImages(L.LightningDataModule):
             GPU only what takes more than half of its free memory.
 
     Raises:
-        ValueError: if the batch is larger than the training set.
+        ValueError: if the batch has no image.
     """
 
     def __init__(self, images: Images, *, batch_size: int, flip: bool, resident: bool | str) -> None:
         super().__init__()
-        if not 1 <= batch_size <= len(images.train):
-            raise ValueError(
-                f"batch_size {batch_size} is not between 1 and the {len(images.train)} training images: "
-                f"use data.batch_size={min(32, len(images.train))}, or more images"
-            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} is not 1 or more: try data.batch_size=4")
         self.images = images
         self.batch_size = batch_size
         self.flip = flip
@@ -52,29 +51,24 @@ class HeldImages(L.LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """Return the validation images in their order."""
-        batch_size = max(self.batch_size, VAL_BATCH_SIZE.get(self.device.type, 128))
+        pixels = self.images.val.shape[-2:].numel()
+        batch_size = max(1, VAL_PIXELS.get(self.device.type, 2**21) // pixels)
         return Batches(self.images.val, batch_size, device=self.device)
 
     def fixed_images(self, count: int) -> Tensor:
-        """Return float validation images `(count or fewer, 3, H, W)`, evenly spaced over the set: always the same.
+        """Return float validation images `(count or fewer, 3, H, W)` from all over the set: always the same.
 
-        The last of each part is taken: of the default photographs, the crop that shows most of each.
+        The set is divided into as many parts, of the default photographs one each. Of the last images of a part, that
+        of most contrast is taken, since a blank sky shows nothing.
         """
         val = self.images.val
         count = min(count, len(val))
-        return val[[(index + 1) * len(val) // count - 1 for index in range(count)]].float() / 255
-
-
-def steps_per_epoch(count: int, batch_size: int, limit: int | float | None) -> int:
-    """Return the optimizer steps of an epoch.
-
-    Args:
-        count: of training images.
-        batch_size: images per step; an incomplete batch is left out.
-        limit: `limit_train_batches` of Lightning: steps as a number or as a share; None: all.
-    """
-    steps = count // batch_size
-    return steps if limit is None else min(limit, steps) if isinstance(limit, int) else int(limit * steps)
+        ends = [(index + 1) * len(val) // count for index in range(count)]
+        chosen = []
+        for start, end in pairwise([0, *ends]):
+            candidates = val[max(start, end - CANDIDATES) : end].float() / 255
+            chosen.append(candidates[candidates.mean(1).flatten(1).std(1).argmax()])
+        return torch.stack(chosen)
 
 
 def _stored(images: Tensor | StoredImages) -> StoredImages:
@@ -90,28 +84,54 @@ class ImageDataModule(HeldImages):
         flip: mirror training images with probability 1/2.
         resident: as for `HeldImages`.
         seed: of the variant; decides the order of the batches and the mirroring.
+        num_steps: of an epoch; None: as many full batches as there are.
 
     Raises:
-        ValueError: if the batch is larger than the training set.
+        ValueError: if the batch has no image, or an epoch no step.
     """
 
-    def __init__(self, images: Images, *, batch_size: int, flip: bool, resident: bool | str, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        *,
+        batch_size: int,
+        flip: bool,
+        resident: bool | str,
+        seed: int,
+        num_steps: int | None = None,
+    ) -> None:
         super().__init__(images, batch_size=batch_size, flip=flip, resident=resident)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.order = OrderStream(seed)
+        self.num_steps = full_batches(len(images.train), batch_size) if num_steps is None else num_steps
 
     def train_dataloader(self) -> Batches:
-        """Return batches in a fresh order at every pass; the incomplete last one is left out."""
+        """Return the next batches at every pass."""
         return Batches(
             self.images.train,
             self.batch_size,
             device=self.device,
-            generator=self.generator,
+            order=self.order,
+            num_steps=self.num_steps,
             flip=self.flip,
         )
 
 
+def full_batches(count: int, batch_size: int) -> int:
+    """Return how many full batches images make.
+
+    Raises:
+        ValueError: if they make none.
+    """
+    if count < batch_size:
+        raise ValueError(
+            f"batch_size {batch_size} is more than the {count} training images, so that an epoch has no step: "
+            f"use data.batch_size={min(32, count)}, more images, or trainer.max_steps instead of epochs"
+        )
+    return count // batch_size
+
+
 class Chunks:
-    """Iterable over one epoch of an array's steps, as `Chunk`s with a row a variant.
+    """Iterable over the steps of an array's epoch, as `Chunk`s with a row a variant.
 
     Of stored images, those of a chunk are read ahead, while the chunk before is in use.
 
@@ -151,8 +171,9 @@ class Chunks:
         return -(-self.num_steps // self.length)
 
     def __iter__(self) -> Iterator[Chunk]:
-        drawn = [stream.draw(len(self.images), self.batch_size, self.flip) for stream in self.streams]
-        indices, mirror = (torch.stack(parts)[:, : self.num_steps, self.part] for parts in zip(*drawn, strict=True))
+        draw = (len(self.images), self.batch_size, self.num_steps, self.flip)
+        drawn = [stream.draw(*draw) for stream in self.streams]
+        indices, mirror = (torch.stack(parts)[:, :, self.part] for parts in zip(*drawn, strict=True))
         passed, self.passed = self.passed, 0
         orders = map(Order, indices.split(self.length, dim=1), mirror.split(self.length, dim=1))
         if isinstance(self.images, Tensor):
@@ -181,11 +202,11 @@ class ArrayDataModule(HeldImages):
         resident: as for `HeldImages`.
         streams: of the variants.
         chunk: most steps at once.
-        limit: `limit_train_batches` of Lightning: steps of an epoch as a number or as a share; None: all.
+        num_steps: of an epoch.
         part: of every batch, if other processes take the rest.
 
     Raises:
-        ValueError: if the batch is larger than the training set.
+        ValueError: if the batch has no image.
     """
 
     def __init__(
@@ -197,7 +218,7 @@ class ArrayDataModule(HeldImages):
         resident: bool | str,
         streams: Sequence[OrderStream],
         chunk: int,
-        limit: int | float | None,
+        num_steps: int,
         part: slice = slice(None),
     ) -> None:
         super().__init__(images, batch_size=batch_size, flip=flip, resident=resident)
@@ -205,7 +226,7 @@ class ArrayDataModule(HeldImages):
         self.chunk = chunk
         self.part = part
         self.passed = 0  # steps that were taken already of the epoch that training begins with
-        self.num_steps = steps_per_epoch(len(images.train), batch_size, limit)
+        self.num_steps = num_steps
 
     def train_dataloader(self) -> Chunks:
         """Return the steps of an epoch, drawn anew at every pass."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from losslens.data.crops import cut_crops, shares
 from losslens.data.source import Images, Source
 
 # By package and path. Free to use: NASA (astronaut, rocket, hubble_deep_field), CC0 (chelsea, coffee, retina), free of
@@ -54,7 +55,7 @@ class Photos(Source):
                 f"val_fraction {self.val_fraction} is not above 0 and up to 0.5: try data.val_fraction=0.2"
             )
         if self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} is not 1 or more: try data.image_size=64")
+            raise ValueError(f"image_size {self.image_size} is not 1 or more: try data.image_size=128")
         if min(self.train_size, self.val_size) < len(PHOTOGRAPHS):
             raise ValueError(
                 f"train_size {self.train_size} and val_size {self.val_size} must be at least {len(PHOTOGRAPHS)}, "
@@ -69,14 +70,15 @@ class Photos(Source):
         rng = np.random.default_rng([self.seed, index])
         train_regions, val_region = _regions(_open(PHOTOGRAPHS[index]), self.val_fraction, rng)
         largest = min(side for region in (*train_regions, val_region) for side in region.size)
-        num_train, num_val = (_shares(size, len(PHOTOGRAPHS))[index] for size in (self.train_size, self.val_size))
-        val = _crops(val_region, self.image_size, largest, num_val, rng)
-        counts = _shares(num_train, len(train_regions))
+        num_train, num_val = (shares(size, len(PHOTOGRAPHS))[index] for size in (self.train_size, self.val_size))
+        spans = min(self.image_size, largest), largest
+        val = cut_crops(val_region, self.image_size, spans, num_val, rng)
+        counts = shares(num_train, len(train_regions))
         train = [
-            _crops(region, self.image_size, largest, count, rng)
+            cut_crops(region, self.image_size, spans, count, rng)
             for region, count in zip(train_regions, counts, strict=True)
         ]
-        return torch.cat(train), val
+        return torch.from_numpy(np.concatenate(train)), torch.from_numpy(val)
 
 
 def _open(photograph: tuple[str, str]) -> Image.Image:
@@ -85,10 +87,6 @@ def _open(photograph: tuple[str, str]) -> Image.Image:
     if spec is None or spec.origin is None:
         raise ValueError(f"package {package}, whose photographs are the default data, is missing: pip install losslens")
     return Image.open(Path(spec.origin).parent / path).convert("RGB")
-
-
-def _shares(total: int, parts: int) -> list[int]:
-    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
 def _regions(
@@ -110,16 +108,3 @@ def _regions(
         boxes = [(0, begin, photograph.width, end) for begin, end in pairwise(cuts)]
     before, val, after = (photograph.crop(box) for box in boxes)
     return [region for region in (before, after) if min(region.size) >= strip // 2], val
-
-
-def _crops(region: Image.Image, size: int, largest: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Cut `count` squares that span from `size` to `largest` pixels of the original, at four scales."""
-    scales = size / np.geomspace(min(size, largest), largest, 4)
-    crops = []
-    for scale, share in zip(scales, _shares(count, len(scales)), strict=True):
-        width, height = (max(size, round(side * scale)) for side in region.size)
-        pixels = np.asarray(region.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3))
-        for _ in range(share):
-            left, top = rng.integers(width - size + 1), rng.integers(height - size + 1)
-            crops.append(pixels[top : top + size, left : left + size])
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

@@ -1,5 +1,6 @@
 """What every data source has: a size, how it is batched, and `decode`, which yields its images once, as uint8."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +37,9 @@ class Source:
         seed: decides what of the data is for training and what for validation; not the seed of a variant, so that
             all variants of a sweep are measured on the same images.
 
+    Attributes:
+        found: once decoded, a line for the user on what was found, where that is not plain from the settings.
+
     Raises:
         ValueError: if `resident` is none of the three.
     """
@@ -46,6 +50,7 @@ class Source:
     seed: int
 
     def __post_init__(self) -> None:
+        self.found: str | None = None
         if not isinstance(self.resident, bool) and self.resident != "auto":
             raise ValueError(
                 f"resident {self.resident!r} is unknown: use data.resident=auto, data.resident=true or "
@@ -72,18 +77,30 @@ class Source:
         return images
 
 
-def split(images: Tensor | StoredImages, val_fraction: float, seed: int) -> Images:
+def split(images: Tensor | StoredImages, val_fraction: float, seed: int, counts: Sequence[int] | None = None) -> Images:
     """Split images at random, the same for the same seed; order is kept within each part.
+
+    Args:
+        images: uint8 `(N, 3, H, W)`.
+        val_fraction: share for validation.
+        seed: decides who is in it.
+        counts: how many images, one after another, stay together, being of one file; they sum up to N. None: each is
+            by itself.
 
     Raises:
         ValueError: if either part would be empty.
     """
-    num_val = round(len(images) * val_fraction)
-    if not 0 < num_val < len(images):
+    files = torch.arange(len(images))
+    if counts is not None:
+        files = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    numbers = files.unique()
+    num_val = round(len(numbers) * val_fraction)
+    if not 0 < num_val < len(numbers):
         raise ValueError(
-            f"val_fraction {val_fraction} of {len(images)} images leaves a part empty: "
+            f"val_fraction {val_fraction} of {len(numbers)} images leaves a part empty: "
             "use data.val_fraction between 0 and 1, or more images"
         )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed))
+    in_val = torch.isin(files, numbers[order[:num_val]])
     part = images.part if isinstance(images, StoredImages) else images.__getitem__
-    return Images(train=part(order[num_val:].sort().values), val=part(order[:num_val].sort().values))
+    return Images(train=part((~in_val).nonzero()[:, 0]), val=part(in_val.nonzero()[:, 0]))

@@ -1,8 +1,8 @@
 """Images as uint8, held on the training device or streamed to it; batches are mirrored and made float there."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,23 +44,10 @@ class Chunk(NamedTuple):
         return self._replace(indices=self.indices[:, first:end], mirror=self.mirror[:, first:end])
 
 
-def draw_order(count: int, batch_size: int, generator: torch.Generator, flip: bool) -> Order:
-    """Draw a fresh permutation of images; the incomplete last batch is left out, so that every step has one shape.
-
-    Args:
-        count: of images, at least `batch_size`.
-        batch_size: images per step.
-        generator: on the CPU; what it draws does not depend on the device of the images.
-        flip: mirror each image left to right with probability 1/2.
-    """
-    steps = count // batch_size
-    order = torch.randperm(count, generator=generator)
-    mirror = torch.rand(count, generator=generator).lt(0.5) & flip
-    return Order(*(drawn[: steps * batch_size].view(steps, batch_size) for drawn in (order, mirror)))
-
-
 class OrderStream:
-    """The order of a variant's data, drawn anew for every epoch.
+    """The order of a variant's data: one permutation after another, cut into batches wherever they end.
+
+    So every step has a full batch, and every image is as often in one as any other.
 
     Args:
         seed: of the variant.
@@ -68,21 +55,42 @@ class OrderStream:
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self.epoch_start = self.next_epoch
+        self._taken = 0  # images of the latest permutation
+        self.start = self.place
 
     @property
-    def next_epoch(self) -> Tensor:
-        """The state from which the next order is drawn, uint8; `epoch_start` is that of the latest one."""
-        return self._generator.get_state()
+    def place(self) -> dict[str, Any]:
+        """Where the next draw begins, for `go_on_from`; `start` is where the latest one did."""
+        return {"permutation": self._generator.get_state(), "taken": self._taken}
 
-    def go_on_from(self, state: Tensor) -> None:
-        """Draw the next order from such a state."""
-        self._generator.set_state(state)
+    def go_on_from(self, place: Mapping[str, Any]) -> None:
+        """Draw next what was drawn from that place."""
+        self._generator.set_state(place["permutation"])
+        self._taken = place["taken"]
 
-    def draw(self, count: int, batch_size: int, flip: bool) -> Order:
-        """Draw the order of an epoch as `draw_order` does."""
-        self.epoch_start = self.next_epoch
-        return draw_order(count, batch_size, self._generator, flip)
+    def draw(self, count: int, batch_size: int, num_steps: int, flip: bool) -> Order:
+        """Draw the next steps; what is drawn does not depend on the device of the images.
+
+        Args:
+            count: of images.
+            batch_size: images per step.
+            num_steps: that are drawn.
+            flip: mirror each image left to right with probability 1/2, anew in every permutation.
+        """
+        self.start = self.place
+        drawn: list[tuple[Tensor, Tensor]] = []
+        missing = num_steps * batch_size
+        while missing:
+            before = self._generator.get_state()
+            images = torch.randperm(count, generator=self._generator)
+            mirror = torch.rand(count, generator=self._generator).lt(0.5) & flip
+            part = slice(self._taken, self._taken + missing)
+            drawn.append((images[part], mirror[part]))
+            missing -= len(images[part])
+            self._taken = (self._taken + len(images[part])) % count
+            if self._taken:
+                self._generator.set_state(before)
+        return Order(*(torch.cat(parts).view(num_steps, batch_size) for parts in zip(*drawn, strict=True)))
 
 
 def gather(images: Tensor, indices: Tensor, mirror: Tensor) -> Tensor:
@@ -114,14 +122,15 @@ def read_ahead(read: Callable[[Wanted], Read], wanted: Iterable[Wanted]) -> Iter
 class Batches:
     """Iterable over batches of uint8 images, each a float image `(B, 3, H, W)` in [0, 1] on a device.
 
-    Given a generator, every pass follows a new `draw_order`; without one, all images come in their order. Stored images
-    are read ahead, while the batch before is in use.
+    Given an order, every pass draws its next steps; without one, all images come as they are. Stored images are read
+    ahead, while the batch before is in use.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
-        batch_size: images per batch, at most N if a generator is given.
+        batch_size: images per batch.
         device: of the batches.
-        generator: on the CPU.
+        order: of batches to train on.
+        num_steps: batches of a pass, if an order is given.
         flip: mirror each image left to right with probability 1/2.
     """
 
@@ -131,28 +140,28 @@ class Batches:
         batch_size: int,
         *,
         device: torch.device,
-        generator: torch.Generator | None = None,
+        order: OrderStream | None = None,
+        num_steps: int = 0,
         flip: bool = False,
     ) -> None:
-        assert generator is not None or not flip
+        assert order is not None or not flip
         self.images = images
         self.batch_size = batch_size
         self.device = device
-        self.generator = generator
+        self.order = order
+        self.num_steps = num_steps
         self.flip = flip
 
     def __len__(self) -> int:
-        if self.generator is None:
-            return -(-len(self.images) // self.batch_size)
-        return len(self.images) // self.batch_size
+        return self.num_steps if self.order else -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if self.generator is None:
+        if self.order is None:
             starts = range(0, len(self.images), self.batch_size)
             for batch in self._read(slice(start, start + self.batch_size) for start in starts):
                 yield batch.to(self.device).float().div_(255)
             return
-        order = draw_order(len(self.images), self.batch_size, self.generator, self.flip)
+        order = self.order.draw(len(self.images), self.batch_size, self.num_steps, self.flip)
         indices, mirrors = order.indices.to(self.images.device), order.mirror.to(self.device)
         for batch, mirror in zip(self._read(indices), mirrors, strict=True):
             yield to_batch(batch.to(self.device), mirror)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from losslens.losses import LinearView
-from losslens.losses.color import CB_601, CR_601
 
 CHANNELS = ("red", "green", "blue")
 
@@ -17,11 +16,12 @@ class Moved:
 
     Args:
         channels: by color channel, of the weights and biases that paint it; exactly 0 where every bit is as drawn.
-        chroma: of their color differences (Cb and Cr of the rows).
+        unseen: of their part in the dimensions of RGB that the view does not see; None where it sees all, or where
+            nobody knows what it sees.
     """
 
     channels: dict[str, float]
-    chroma: float
+    unseen: float | None
 
     @property
     def frozen(self) -> list[str]:
@@ -42,17 +42,25 @@ def rows(autoencoder: nn.Module) -> Tensor | None:
     return torch.cat([weight.detach().unflatten(0, (3, -1)).flatten(1) for weight in weights], dim=1).cpu()
 
 
-def moved(trained: nn.Module, initial: nn.Module) -> Moved | None:
-    """Measure what training moved of the last layer; None for autoencoders that do not say which it is."""
+def moved(trained: nn.Module, initial: nn.Module, view: LinearView | None) -> Moved | None:
+    """Measure what training moved of the last layer.
+
+    Args:
+        trained: autoencoder.
+        initial: the same as its seed drew it.
+        view: of the loss; None if it is not linear.
+
+    Returns:
+        None for autoencoders that do not say which their last layer is.
+    """
     after, before = rows(trained), rows(initial)
     if after is None or before is None:
         return None
     changes = [0.0 if torch.equal(a, b) else _share(a - b, b) for a, b in zip(after, before, strict=True)]
-    differences = torch.tensor([CB_601, CR_601])
-    return Moved(
-        channels=dict(zip(CHANNELS, changes, strict=True)),
-        chroma=_share(differences @ (after - before), differences @ before),
-    )
+    unseen = None
+    if view is not None and len(axes := view.unseen_axes().double().cpu()):
+        unseen = _share(axes @ (after - before).double(), axes @ before.double())
+    return Moved(channels=dict(zip(CHANNELS, changes, strict=True)), unseen=unseen)
 
 
 def swap_unseen(own: nn.Module, other: nn.Module, view: LinearView) -> None:

@@ -240,7 +240,7 @@ def _study(variant: VariantResult, exhibits: Exhibits, shared: Shared) -> Study:
         untrained_codes=untrained_codes,
         neighbors=neighbors(gallery, exhibits.queries, NUM_NEIGHBORS),
         found=nearest(gallery, codes_of(encode, exhibits.searched)),
-        moved=moved(module.autoencoder, initial.autoencoder),
+        moved=moved(module.autoencoder, initial.autoencoder, linear_view(module.loss)),
         two_color_index={
             "reconstructions": principal_axes(all_reconstructions).two_color_index,
             "originals": principal_axes(exhibits.val).two_color_index,

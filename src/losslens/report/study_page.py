@@ -10,7 +10,6 @@ from PIL import Image
 from losslens.files import numbered
 from losslens.lens.chance import Chance, Spread, chance
 from losslens.lens.changes import ISOLUMINANT
-from losslens.lens.last_layer import CHANNELS
 from losslens.page.render import NOTHING, picture
 from losslens.report.cross_table import names_without_seeds
 from losslens.report.results import SweepResult
@@ -143,8 +142,10 @@ def _colors(studies: Mapping[str, Study]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "moved": [_moved(study.moved.channels[channel]) if study.moved else (None, NOTHING) for channel in CHANNELS]
-            + [_moved(study.moved.chroma) if study.moved else (None, NOTHING)],
+            "moved": [
+                _moved(change)
+                for change in ([*study.moved.channels.values(), study.moved.unseen] if study.moved else [None] * 4)
+            ],
             "index": [
                 (study.two_color_index[key], f"{study.two_color_index[key]:.1%}")
                 for key in ("reconstructions", "originals", "untrained")
@@ -155,5 +156,5 @@ def _colors(studies: Mapping[str, Study]) -> list[dict[str, Any]]:
     ]
 
 
-def _moved(change: float) -> tuple[float, str]:
-    return change, "as drawn" if change == 0 else f"{change:.2g}"
+def _moved(change: float | None) -> tuple[float | None, str]:
+    return change, NOTHING if change is None else "as drawn" if change == 0 else f"{change:.2g}"

@@ -6,7 +6,7 @@ from losslens.lens.changes import ISOLUMINANT
 from losslens.lens.last_layer import CHANNELS, Moved
 from losslens.report.study import Study
 
-HARDLY = 0.01  # share of its initial size by which color differences of a layer moved, up to which they hardly did
+HARDLY = 0.01  # share of its initial size by which what a loss does not see of a layer moved, up to which it hardly did
 HUES_KEPT, HUES_LOST = 0.9, 0.5  # mean resultant length
 
 
@@ -45,20 +45,18 @@ def _moved(study: Study, moved: Moved, seed: object) -> str:
             f"them{rest}. Those colors are the seed's: another one gives others."
         )
     channels = _and([f"{name} by {change:.0%}" for name, change in moved.channels.items()])
-    if moved.chroma < HARDLY:
+    sentence = f"Training moved the rows of the last layer ({channels} of their size)"
+    if moved.unseen is None:
+        return f"{sentence}{': the colors are learned' if study.view else ''}."
+    if moved.unseen < HARDLY:
         return (
-            f"Training moved the rows of the last layer ({channels} of their size), but hardly what they differ in: "
-            f"their color differences moved by {moved.chroma:.1g} of theirs. The tint is the one that seed {seed} drew."
+            f"{sentence}, but hardly their part that the loss does not see, which moved by {moved.unseen:.1g} of its "
+            f"size. That part of the colors is the one that seed {seed} drew."
         )
-    sentence = (
-        f"Training moved the rows of the last layer ({channels} of their size) and their color differences by "
-        f"{moved.chroma:.0%}"
+    return (
+        f"{sentence}, and their part that the loss does not see by {moved.unseen:.0%}: the optimizer moved colors that "
+        "the loss does not ask for."
     )
-    if study.view is None:
-        return f"{sentence}."
-    if len(study.view.unseen_axes()):
-        return f"{sentence}: the optimizer moved colors that the loss does not ask for."
-    return f"{sentence}: the colors are learned."
 
 
 def _and(names: Sequence[str]) -> str:

@@ -32,11 +32,13 @@ PACKAGES = (
 
 
 def register_resolvers() -> None:
-    """Give configurations what they need for folders.
+    """Give configurations what they need for folders, and what depends on other settings.
 
     `${claim:PATH}` is a new folder, `${own_folder:RESUMED,PATH}` one that is resumed or else a new one,
     `${sweep_folder:NAME,PATH}` that of a name or else a new one; `${variant_name:}` and `${lens_name:}` are names.
+    `${steps_unless:EPOCHS,STEPS}` is how many steps there are at most: any number where epochs are given.
     """
+    OmegaConf.register_new_resolver("steps_unless", lambda epochs, steps: steps if epochs is None else -1, replace=True)
     OmegaConf.register_new_resolver("claim", lambda path: str(claim(Path(path))), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("own_folder", _own_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, use_cache=True, replace=True)

@@ -8,7 +8,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from losslens.data.datamodule import steps_per_epoch
 from losslens.data.source import Images
 from losslens.memory import free_memory
 from losslens.sweep.plan import count_workers, measure_kinds, most_variants
@@ -16,7 +15,7 @@ from losslens.training.fit import Variant
 from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
-from losslens.training.trainer import make_trainer
+from losslens.training.trainer import epoch_steps, make_trainer
 from losslens.training.variant_trainer import total_steps
 
 
@@ -117,11 +116,11 @@ def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
     """
     trainer, config = _trainer(variants[0]), variants[0].config["trainer"]
     device, batch_size = trainer.strategy.root_device, variants[0].config["data"]["batch_size"]
-    in_epoch = steps_per_epoch(len(images.train), batch_size, config.get("limit_train_batches"))
+    in_epoch = epoch_steps(config, len(images.train), batch_size)
     steps = total_steps(trainer, in_epoch)
     if steps == float("inf"):
         raise ValueError("training has no end: give trainer.max_epochs or trainer.max_steps")
-    validations = steps / max(in_epoch, 1) / (config.get("check_val_every_n_epoch") or 1)
+    validations = steps / max(in_epoch, 1) / (trainer.check_val_every_n_epoch or 1)
 
     def measure(module: LitAutoencoder, batch: Tensor) -> Cost:
         step, forward = time_step(module, batch, device, variants[0].threads, trainer.precision_plugin)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from losslens.build import build
 from losslens.console import say
-from losslens.data.source import Images
+from losslens.data.source import Images, Source
 from losslens.files import append_line, is_disk_error, write_text
 from losslens.sweep.distribute import Workers, distribute
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
@@ -142,7 +142,10 @@ class Sweep:
         """Go through the variants that could train together, and their images; what has none fails."""
         for group in group_variants([self.variants[name] for name in names]):
             try:
-                images: Images = build(group[0].config["data"]).decode()
+                source = build(group[0].config["data"])
+                images: Images = source.decode()
+                if isinstance(source, Source) and source.found:
+                    self.say(source.found)
                 check_data(group, images, self.variants.values())
             except Exception as error:
                 self._fail_all(group, error)

@@ -26,7 +26,7 @@ from losslens.training.module import draw_module
 from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
-from losslens.training.trainer import clipping, go_on, make_trainer
+from losslens.training.trainer import clipping, epoch_steps, go_on, make_trainer
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -129,7 +129,7 @@ def fit(
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
     chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
-    if any(settings.get(key, plain) not in (plain, None) for key, plain in COUNTED_IN_BATCHES.items()):
+    if any(getattr(trainer, key) != plain for key, plain in COUNTED_IN_BATCHES.items()):
         chunk = 1
     data = ArrayDataModule(
         images,
@@ -138,7 +138,7 @@ def fit(
         resident=data_settings["resident"],
         streams=(streams := []),
         chunk=chunk,
-        limit=settings.get("limit_train_batches"),
+        num_steps=epoch_steps(settings, len(images.train), data_settings["batch_size"]),
         part=peers.part if peers else slice(None),
     )
     if peers and (data_settings["batch_size"] % peers.count or len(images.val) < peers.count):
@@ -177,7 +177,7 @@ def fit(
             if any(member.failure is None and member.validated_step != member.step for member in members):
                 trainer.validate(array, datamodule=data, verbose=False)
         facts = {
-            "epochs": trainer.current_epoch,
+            "epochs": round(trainer.global_step * data.batch_size / len(images.train), 2),
             "seconds": time.perf_counter() - start,
             "array": {"variants": len(variants), "threads": num_threads},
             "originals": describe_colors(some(data.images.val, MAX_DESCRIBED)),

@@ -143,7 +143,7 @@ class Member:
             "stopped": self.stopped,
             "should_stop": self.should_stop,
             "random": self.random.state_dict(),
-            "order": self.order.next_epoch if at_end else self.order.epoch_start,
+            "order": self.order.place if at_end else self.order.start,
             "metrics": dict(self.metrics),
             "logged": {name: torch.as_tensor(value) for name, value in self.logged.items()},
             "weights": self.module.state_dict(),

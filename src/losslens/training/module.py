@@ -132,7 +132,7 @@ class LitAutoencoder(L.LightningModule):
         images = _images(batch)
         if self.val_metrics is None:
             view = getattr(self.loss, "view", None)
-            self.val_metrics = reconstruction_metrics(min(images.shape[-2:]), view).to(self.device)
+            self.val_metrics = reconstruction_metrics(view).to(self.device)
         reconstructions = self(images)
         with _full_precision(images):
             self._compare(reconstructions, images, "val")

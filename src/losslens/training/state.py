@@ -19,7 +19,7 @@ import torch
 from losslens.files import write
 from losslens.training.member import Member, Stage
 
-FORMAT = "losslens-state-2"
+FORMAT = "losslens-state-3"
 LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
 DAMAGED = ".damaged"
 MAX_HEADER = 200  # bytes

@@ -11,10 +11,12 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
-from losslens.data.datamodule import ArrayDataModule
+from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.member import Stage
 from losslens.training.peers import on_gpus
 from losslens.training.state import SavedState
+
+VALIDATIONS = 4  # of a training that counts steps
 
 
 def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
@@ -32,6 +34,8 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     if config.get("strategy") == "ddp":  # see peers.py: to the Trainer, each process is alone
         device = [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpus(config) else 1
         config = {**config, "devices": device, "strategy": "auto"}
+    if counts_steps(config):  # an epoch is what lies between two validations, see epoch_steps
+        config = {**config, "max_epochs": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
     config = {
         key: value
         for key, value in config.items()
@@ -63,6 +67,38 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
             f"variants train on one device, not {trainer.world_size}: use trainer.devices=1, or trainer=ddp"
         )
     return trainer
+
+
+def counts_steps(config: Mapping[str, Any]) -> bool:
+    """Whether settings of a Trainer say how many steps there are, and nothing of epochs."""
+    return config.get("max_epochs") is None and config.get("max_steps", -1) not in (None, -1)
+
+
+def epoch_steps(config: Mapping[str, Any], count: int, batch_size: int) -> int:
+    """Return the steps of what the Trainer takes for an epoch.
+
+    Where steps are counted, those between two validations, so that the size of the data set does not matter: a quarter
+    of all unless `val_check_interval` says otherwise. Else as many full batches as there are, up to
+    `limit_train_batches`.
+
+    Args:
+        config: settings of the Trainer.
+        count: of training images.
+        batch_size: images per step.
+
+    Raises:
+        ValueError: if steps are counted and the interval is not a number of them; or if an epoch has no step.
+    """
+    if counts_steps(config):
+        steps, interval = config["max_steps"], config.get("val_check_interval")
+        if interval is not None and not (isinstance(interval, int) and interval > 0):
+            raise ValueError(
+                f"trainer.val_check_interval {interval} is no number of steps: give one, or null for a quarter of all, "
+                "or count epochs with trainer.max_epochs"
+            )
+        return int(min(interval or -(-steps // VALIDATIONS), steps))
+    steps, limit = full_batches(count, batch_size), config.get("limit_train_batches")
+    return steps if limit is None else min(limit, steps) if isinstance(limit, int) else int(limit * steps)
 
 
 def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
