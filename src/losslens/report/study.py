@@ -41,7 +41,7 @@ from losslens.training.module import LitAutoencoder, draw_module
 from losslens.training.random_stream import RandomStream
 
 MAX_STUDIED = 256  # validation images
-MAX_FITTED = 512  # training images, to which the probe is fitted
+MAX_FITTED = 256  # training images, to which the probe is fitted
 MAX_CHANGED = 24  # validation images that are changed in every way of the bank
 MAX_KEPT = 1_500_000  # numbers of reconstructions that are kept of each variant, to be compared over seeds
 NUM_QUERIES, NUM_NEIGHBORS = 3, 5

@@ -47,7 +47,7 @@ class SubspaceError(MeanAbsoluteError):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of reconstructions and originals."""
         errors = (preds - target).flatten(2)
-        lengths = (self.axes.to(errors) @ errors).norm(dim=1)
+        lengths = (self.axes.to(errors) @ errors).square().sum(1).sqrt()
         super().update(lengths, torch.zeros_like(lengths))
 
 
@@ -141,7 +141,8 @@ def reconstruction_metrics(view: nn.Module | None = None) -> MetricCollection:
     Returns:
         `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
         `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images, channels and windows; `color_rank`;
-        if the view is linear, `seen_error` in the dimensions of RGB that it sees, and `unseen_error` in the others, if there are any.
+        if the view is linear, `seen_error` in the dimensions of RGB that it sees, and `unseen_error` in the others, if
+        there are any.
     """
     return MetricCollection(
         {
