@@ -33,7 +33,7 @@ def test_an_error_of_several_lines_becomes_one_with_its_paths_as_they_are():
 def test_results_of_variants_with_long_names(console, write_sweep):
     name = "loss=l1,data.root=" + 20 * "a-b"
     sweep = write_sweep([{"name": name, "loss": "l1", "psnr": 12.3}, {"name": "b", "loss": "red", "status": "failed"}])
-    print_results(console, list(sweep.variants.values()), [f"tensorboard --logdir {PATH}"])
+    print_results(console, sweep, [f"tensorboard --logdir {PATH}"])
     (row,) = (line.split() for line in told(console) if line.split()[:1] == [name])
     assert row[1:] == ["0.100*", "0.100*", "0.100*", "0.100*", "0.100*", "0.100*", "0.100*", "12.3", "0.100", "0.10"]
     assert told(console)[-2:] == ["b: failed: <b>why</b>", f"tensorboard --logdir {PATH}"]

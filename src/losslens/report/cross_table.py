@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from losslens.report.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS
 
-HIGHER_IS_BETTER = ("psnr", "ssim")
+HIGHER_IS_BETTER = ("psnr", "ssim", "seen_psnr")
 DIGITS = "#.4g"
 SEEDS = ("seed", "order_seed")  # what differs between the variants of a row
 DECISIVE = ("model", "loss", "optimizer", "schedule", "trainer", "data", "callbacks")  # for what a variant learns

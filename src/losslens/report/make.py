@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from losslens.report.baselines import measure_baselines
 from losslens.report.page import write_page
 from losslens.report.results import SweepResult, write_results
+from losslens.report.shared import Shared
 from losslens.report.sheet import write_progress, write_sheets
-from losslens.report.study import Study, study_sweep
+from losslens.report.study import Study, decoded, study_sweep
 from losslens.report.tensorboard import write_sweep_run
 
 
@@ -37,7 +39,9 @@ def make_report(sweep: SweepResult, *, details: bool = False, study: bool = True
     studies: dict[str, Study] = {}
     notes: list[str] = []
     if study:
-        attempt("study of codes and colors", lambda: studies.update(study_sweep(sweep, notes.append)))
+        shared = Shared()
+        attempt("study of codes and colors", lambda: studies.update(study_sweep(sweep, shared, notes.append)))
+        attempt("baselines", lambda: measure_baselines(sweep, lambda data: decoded(data, shared)))
     attempt("results.csv, results.json", lambda: write_results(sweep, folder))
     if any(variant.picture_steps for variant in sweep.variants.values()):
         attempt("sheet.png", lambda: shown.extend(write_sheets(sweep, folder)))

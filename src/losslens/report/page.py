@@ -1,6 +1,7 @@
 """The report: one HTML file that opens from disk and asks nobody for anything."""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,15 +18,16 @@ from losslens.page.render import NOTHING, picture, render
 from losslens.report.blindness import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
-from losslens.report.results import SweepResult, VariantResult
+from losslens.report.results import Baseline, SweepResult, VariantResult
 from losslens.report.sheet import detail_rows, pages, sheet
 from losslens.report.study import Study
 from losslens.report.study_page import study_contents
 from losslens.report.study_words import describe_study
-from losslens.report.words import describe
+from losslens.report.words import against_linear_code, describe
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
-DECIMALS = {"psnr": 1, "color_rank": 2}
+DECIMALS = {"psnr": 1, "seen_psnr": 1, "color_rank": 2}
+OF_OWN_LOSS = ("loss", "seen_error", "seen_psnr")  # whose meaning is another one for every variant
 VARIANTS_ON_A_PAGE = 40
 SMALL = 0.01  # below, two digits are shown instead of three decimals
 
@@ -85,9 +87,10 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
             for path, start, part in zip(paths, starts, parts, strict=True)
         ],
     }
-    first = {"cross": _cross(sweep), "table": _table(variants), "study": shown, "notes": notes}
+    table = {"table": _table(variants), "baselines": _baselines(sweep)}
+    first = {"cross": _cross(sweep), **table, "study": shown, "notes": [*notes, *sweep.left_out]}
     for path, part in zip(paths, parts, strict=True):
-        further: dict[str, Any] = {"cross": None, "table": _table(part), "study": None, "notes": []}
+        further: dict[str, Any] = {"cross": None, "table": _table(part), "baselines": [], "study": None, "notes": []}
         here = replace(sweep, variants={variant.name: variant for variant in part})
         contents = _contents(here, studies, answers) | (first if path == paths[0] else further)
         write_text(path, render("losslens.report", "report.html.jinja", of_all | contents | {"here": path.name}))
@@ -114,7 +117,8 @@ def _contents(
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],
         "sections": [
-            _section(variant, answers[variant.name], studies.get(variant.name), furthest) for variant in pictured
+            _section(variant, answers[variant.name], studies.get(variant.name), furthest, sweep.baselines)
+            for variant in pictured
         ],
         "differences": _differences(variants),
         "surroundings": surroundings[0] if surroundings else {},
@@ -123,7 +127,11 @@ def _contents(
 
 
 def _section(
-    variant: VariantResult, answers: dict[str, Response], study: Study | None, furthest: float
+    variant: VariantResult,
+    answers: dict[str, Response],
+    study: Study | None,
+    furthest: float,
+    baselines: Sequence[Baseline],
 ) -> dict[str, Any]:
     last = variant.picture_steps[-1]
     moves_code = study.codes.sensitivity if study else {}
@@ -131,7 +139,7 @@ def _section(
     assert originals is not None
     return {
         "variant": variant,
-        "sentences": (describe(variant) if variant.done else [])
+        "sentences": (describe(variant) + against_linear_code(variant, baselines) if variant.done else [])
         + (describe_study(study, variant.config["seed"]) if study else []),
         "moves_code": bool(moves_code),
         "details": picture(
@@ -180,11 +188,24 @@ def _table(variants: list[VariantResult]) -> dict[str, Any]:
         for name in names:
             value = metrics.get(name)
             column = [each.metrics.get(name) for each in variants if each.config.get("data") == data]
-            heat = None if name in ("loss", "seen_error") else _heat(name, value, column)
-            own = value is not None and name in (*seen, "loss", "seen_error")
+            heat = None if name in OF_OWN_LOSS else _heat(name, value, column)
+            own = value is not None and name in (*seen, *OF_OWN_LOSS)
             numbers[name] = Number(value, _text(name, value), heat, own)
         rows.append((variant, numbers))
     return {"columns": names, "rows": rows}
+
+
+def _baselines(sweep: SweepResult) -> list[tuple[Baseline, dict[str, Number]]]:
+    """Return the cells of baselines, by the columns of both tables; they compete with nobody."""
+    rows = []
+    for baseline in sweep.baselines:
+        values = {f"loss/{name}": value for name, value in baseline.losses.items()}
+        for name, value in baseline.metrics.items():
+            values |= {name: value, f"val/{name}": value}
+        numbers: dict[str, Number] = defaultdict(lambda: Number(None, NOTHING))
+        numbers |= {name: Number(value, _text(name.removeprefix("val/"), value)) for name, value in values.items()}
+        rows.append((baseline, numbers))
+    return rows
 
 
 def _text(metric: str, value: float | None) -> str:

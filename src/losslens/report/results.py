@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from losslens.training.module import LitAutoencoder
 
 SWEEP_FILE = "sweep.json"
+BASELINES = "baselines"  # folder of what is reached without training
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
 
@@ -144,6 +145,40 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What is reached without training, measured as variants are; it is none of them.
+
+    Args:
+        name: unique within the sweep.
+        beside: names of the variants whose data and size of code it has, and what it is the measure of.
+        metrics: by name, as those of variants.
+        losses: of the sweep, by name; None for one that cannot measure it.
+        folder: of the sweep.
+    """
+
+    name: str
+    beside: list[str]
+    metrics: dict[str, float]
+    losses: dict[str, float | None]
+    folder: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is kept of it, but for its picture."""
+        return {"name": self.name, "beside": self.beside, "metrics": self.metrics, "losses": self.losses}
+
+    @property
+    def picture(self) -> Path:
+        """File of its reconstructions of the fixed images, below these."""
+        return self.folder / BASELINES / f"{self.name.replace('/', '-')}.png"
+
+    @cached_property
+    def reconstructions(self) -> Tensor:
+        """Its reconstructions of the fixed images, float `(N, 3, H, W)` in [0, 1]."""
+        return read_grid(self.picture)[1]
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """What a sweep left: its variants by name, in their order.
 
@@ -163,6 +198,27 @@ class SweepResult:
     def done(self) -> list[VariantResult]:
         """The variants that trained to the end."""
         return [variant for variant in self.variants.values() if variant.done]
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """What is reached without training, as far as it was measured."""
+        kept = self._kept_baselines["measured"]
+        for each in kept:
+            each["metrics"] = {name: value for name, value in each["metrics"].items() if value is not None}
+        return [Baseline(**each, folder=self.folder) for each in kept]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Why other baselines were not measured."""
+        reasons: list[str] = self._kept_baselines["left_out"]
+        return reasons
+
+    @cached_property
+    def _kept_baselines(self) -> dict[str, Any]:
+        file = self.folder / BASELINES / "baselines.json"
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"measured": [], "left_out": []}
+        assert isinstance(kept, dict)
+        return kept
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -289,7 +345,17 @@ def join_sweeps(sweeps: Mapping[str, SweepResult], folder: Path) -> SweepResult:
 
 
 def write_results(sweep: SweepResult, folder: Path) -> None:
-    """Write `results.csv` and `results.json`, a row a variant."""
-    table = sweep.table
+    """Write `results.csv` and `results.json`, a row a variant, and below them those of baselines."""
+    rows = [*sweep.rows, *map(_row, sweep.baselines)]
+    table = pd.DataFrame(rows).set_index("variant")
     write(folder / "results.csv", lambda aside: table.to_csv(aside))
-    write_json(folder / "results.json", sweep.rows)
+    write_json(folder / "results.json", rows)
+
+
+def _row(baseline: Baseline) -> dict[str, Any]:
+    return (
+        {"variant": baseline.name}
+        | {f"val/{name}": value for name, value in baseline.metrics.items()}
+        | {f"loss/{name}": value for name, value in baseline.losses.items()}
+        | {"status": "baseline"}
+    )

@@ -1,6 +1,6 @@
 """The picture of a sweep: originals above the reconstructions of every variant; over training, it moves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,13 +20,14 @@ FRAME_MILLISECONDS = 700
 LAST_FRAME_MILLISECONDS = 2500
 
 
-def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "") -> Image.Image:
+def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "", faint: Collection[str] = ()) -> Image.Image:
     """Set originals above other rows, with names at the left.
 
     Args:
         originals: float `(N, 3, H, W)` in [0, 1].
         rows: float `(N, 3, H, W)` by name, reconstructions of variants for instance, from top to bottom.
         caption: instead of the originals' name, where more is to be said.
+        faint: names of rows that are no variants.
     """
     labelled = {caption or "originals": originals, **rows}
     scale = max(1, -(-MIN_SIDE // originals.shape[-2]))
@@ -40,7 +41,7 @@ def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "") -> I
     row_height = picture.height / len(labelled)
     for index, name in enumerate(labelled):
         position = (left - MARGIN, MARGIN + (index + 0.5) * row_height)
-        draw.text(position, name, fill="black", font=font, anchor="rm")
+        draw.text(position, name, fill="gray" if name in faint else "black", font=font, anchor="rm")
     return page
 
 
@@ -75,13 +76,21 @@ def pages(sweep: SweepResult, *, details: bool = False) -> list[tuple[Image.Imag
                 rows |= {f"{variant.name}: {name}": row for name, row in detail_rows(variant, last).items()}
             else:
                 rows[variant.name] = variant.reconstructions(last)
+        untrained = {} if details else baseline_rows(sweep, variants)
+        rows |= untrained
         names = list(rows)
         originals = variants[0].originals
         assert originals is not None
         for first in range(0, len(names), ROWS_ON_A_PAGE):
             here = names[first : first + ROWS_ON_A_PAGE]
-            drawn.append((sheet(originals, {name: rows[name] for name in here}), here))
+            drawn.append((sheet(originals, {name: rows[name] for name in here}, faint=untrained), here))
     return drawn
+
+
+def baseline_rows(sweep: SweepResult, variants: Sequence[VariantResult]) -> dict[str, Tensor]:
+    """Return the reconstructions of the baselines of some variants, which have the same originals, by name."""
+    names = {variant.name for variant in variants}
+    return {each.name: each.reconstructions for each in sweep.baselines if names & set(each.beside)}
 
 
 def same_originals(sweep: SweepResult) -> list[list[VariantResult]]:

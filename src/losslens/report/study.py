@@ -1,7 +1,7 @@
 """Trained variants under the lens: what their codes keep, what training moved, and what they can return at all."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -149,17 +149,17 @@ class Study:
     line: Tensor
 
 
-def study_sweep(sweep: SweepResult, say: Callable[[str], None]) -> dict[str, Study]:
+def study_sweep(sweep: SweepResult, shared: Shared, say: Callable[[str], None]) -> dict[str, Study]:
     """Study every finished variant, and write the numbers to its `metrics.json` as `study`.
 
     Args:
         sweep: with its folders.
+        shared: what others want of the same data.
         say: takes a line for each variant that cannot be studied, and why.
 
     Returns:
         By the variant's name.
     """
-    shared = Shared()
     with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         found = list(pool.map(lambda variant: _try(variant, shared), sweep.done))
     studies = {}
@@ -197,7 +197,7 @@ def _try(variant: VariantResult, shared: Shared) -> Study | str:
     """Study a variant, or say why that cannot be done."""
     data = variant.config.get("data", {})
     try:
-        exhibits = shared.get(repr(data), lambda: gather_exhibits(_decode(data)))
+        exhibits = shared.get(repr(data), lambda: gather_exhibits(decoded(data, shared)))
         _check_unchanged(variant, exhibits)
         return _study(variant, exhibits, shared)
     except Exception as error:  # data that is gone, a model or loss of the user's own that is not importable here
@@ -205,11 +205,21 @@ def _try(variant: VariantResult, shared: Shared) -> Study | str:
         return reason if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {reason}"
 
 
-def _decode(data: dict[str, Any]) -> Images:
-    source = build(data)
-    if isinstance(source, Source) and not source.is_here():
-        raise ValueError("its data is not on this machine")
-    images: Images = source.decode()
+def decoded(data: Mapping[str, Any], shared: Shared) -> Images:
+    """Decode the images of a configuration of data, once.
+
+    Raises:
+        ValueError: if it is not on this machine, or holds none.
+    """
+
+    def decode() -> Images:
+        source = build(data)
+        if isinstance(source, Source) and not source.is_here():
+            raise ValueError("its data is not on this machine")
+        images: Images = source.decode()
+        return images
+
+    images: Images = shared.get(f"images of {data!r}", decode)
     return images
 
 

@@ -7,18 +7,20 @@ from rich.console import Console
 from rich.table import Table
 
 from losslens.console import print_table, say
-from losslens.report.results import VariantResult
+from losslens.report.results import SweepResult
 from losslens.training.metrics import METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}
 HEADERS = {"color_rank": "rank"}
 
 
-def print_results(console: Console, variants: Sequence[VariantResult], commands: Sequence[str]) -> None:
+def print_results(console: Console, sweep: SweepResult, commands: Sequence[str]) -> None:
     """Print every variant's metrics, what its own loss sees marked; why others have none; commands that show more."""
-    table = Table(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="* seen by the variant's own loss", caption_justify="left"
-    )
+    variants = list(sweep.variants.values())
+    caption = "* seen by the variant's own loss"
+    if sweep.baselines:
+        caption += "; below the line, what is reached without training"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column("variant")
     for metric in METRICS:
         table.add_column(HEADERS.get(metric, metric), justify="right")
@@ -27,11 +29,20 @@ def print_results(console: Console, variants: Sequence[VariantResult], commands:
             continue
         cells = []
         for metric in METRICS:
-            cell = f"{variant.metrics[metric]:.{DECIMALS.get(metric, 3)}f}" if metric in variant.metrics else "nan"
+            cell = _cell(metric, variant.metrics.get(metric, float("nan")))
             own = metric in ("loss", *variant.results["seen"])
             cells.append(f"[bold green]{cell}*[/]" if own else f"{cell} ")
         table.add_row(variant.name.replace("[", r"\["), *cells)
+    table.add_section()
+    for baseline in sweep.baselines:
+        metrics = baseline.metrics
+        cells = [_cell(metric, metrics[metric]) + " " if metric in metrics else "" for metric in METRICS]
+        table.add_row(baseline.name.replace("[", r"\["), *cells)
     print_table(console, table)
     others = [f"{v.name}: {v.status['status']}: {v.status['reason']}" for v in variants if v.status["reason"]]
-    for line in [*others, *commands]:
+    for line in [*others, *sweep.left_out, *commands]:
         say(console, line)
+
+
+def _cell(metric: str, value: float) -> str:
+    return f"{value:.{DECIMALS.get(metric, 3)}f}"

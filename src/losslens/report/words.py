@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from losslens.losses.color import COLOR_DIRECTIONS
-from losslens.report.results import VariantResult
+from losslens.report.results import Baseline, VariantResult
 
 # Error along a direction, as a share of how much the originals vary along it: one constant color has a share of 1.
 DETERMINED, BY_CHANCE = 0.5, 1.0
@@ -42,6 +42,36 @@ def describe(variant: VariantResult) -> list[str]:
     if "color_rank" in metrics:
         sentences.append(_rank(metrics["color_rank"], results["originals"]["color_rank"]))
     return sentences
+
+
+def against_linear_code(variant: VariantResult, baselines: Sequence[Baseline]) -> list[str]:
+    """Say how far above or below the best linear code of its size a finished variant is, in dB of what its loss sees.
+
+    Returns:
+        One sentence; none if there is no such code to compare with.
+    """
+    codes = [each for each in baselines if variant.name in each.beside and each.name.startswith("klt")]
+    if not codes:
+        return []
+    code, steps = codes[-1], variant.results["steps"]  # that of its own view stands below that of RGB
+    advice = (
+        f" Train longer (more than trainer.max_steps={steps}) or enlarge the network (model=large): a network that "
+        "loses to a linear map says little about its loss."
+    )
+    if "seen_psnr" in variant.metrics and "seen_psnr" in code.metrics:
+        own, linear = variant.metrics["seen_psnr"], code.metrics["seen_psnr"]
+        return [
+            f"In what its loss sees it is {abs(own - linear):.1f} dB {'above' if own >= linear else 'below'} the best "
+            f"linear code of the same size: {own:.1f} dB against {linear:.1f}.{'' if own >= linear else advice}"
+        ]
+    own_value, linear_value = variant.results["losses"].get(variant.own_loss), code.losses.get(variant.own_loss)
+    if own_value is None or linear_value is None:
+        return []
+    better = own_value <= linear_value
+    return [
+        f"Its loss is {own_value:.3g}, that of the best linear code of the same size {linear_value:.3g}."
+        f"{'' if better else advice}"
+    ]
 
 
 def _seen(metrics: Mapping[str, float]) -> str:

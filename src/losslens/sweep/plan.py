@@ -22,6 +22,7 @@ from losslens.training.peers import num_peers
 from losslens.training.trainer import make_trainer
 
 Measured = TypeVar("Measured")
+BASELINE_KINDS = ("klt", "mean", "jpeg")
 SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
 
 
@@ -38,6 +39,7 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
     for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
+        check_baselines(resolved["baselines"])
         main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
         hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}
         variants.append(
@@ -49,6 +51,14 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
         for variant in group
     }
     return [replace(variant, threads=threads[variant.name]) for variant in variants]
+
+
+def check_baselines(names: object) -> None:
+    """Raise a ValueError if baselines are not a list of those that there are."""
+    if not isinstance(names, list) or set(map(str, names)) - set(BASELINE_KINDS):
+        raise ValueError(
+            f"baselines {names} is no list of {', '.join(BASELINE_KINDS)}: try 'baselines=[mean,klt,jpeg]'"
+        )
 
 
 def distinct_losses(variants: Sequence[Variant]) -> dict[str, Mapping[str, Any]]:

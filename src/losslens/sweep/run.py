@@ -171,7 +171,7 @@ def _run(
     if found.done and not searching:
         commands = [f"tensorboard --logdir {folder}"]
         commands += [f"python -m webbrowser {path.resolve().as_uri()}" for path in shown]
-        print_results(console, list(found.variants.values()), commands)
+        print_results(console, found, commands)
     if sweep.interrupted:
         raise SweepInterrupted(stop.reason, resume, stop.exit_code)
     left = [name for name in wanted if found.variants[name].status["status"] not in ENDED]

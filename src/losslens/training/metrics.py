@@ -11,7 +11,7 @@ from losslens.losses.color import COLOR_DIRECTIONS, Direction
 from losslens.losses.views import LinearView
 
 METRICS = ("loss", *COLOR_DIRECTIONS, "psnr", "ssim", "color_rank")  # names, in the order in which they are shown
-SUBSPACE_METRICS = ("seen_error", "unseen_error")  # those that a variant has whose view is linear
+SUBSPACE_METRICS = ("seen_error", "unseen_error", "seen_psnr")  # those that a variant has whose view is linear
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al. 2004; images smaller than that get the largest odd window that fits
 SSIM_CONSTANTS = 0.01**2, 0.03**2  # K1 and K2 for a range of 1
 
@@ -49,6 +49,20 @@ class SubspaceError(MeanAbsoluteError):
         errors = (preds - target).flatten(2)
         lengths = (self.axes.to(errors) @ errors).square().sum(1).sqrt()
         super().update(lengths, torch.zeros_like(lengths))
+
+
+class SubspacePSNR(SubspaceError):
+    """Peak signal-to-noise ratio within some dimensions of RGB, in dB for a range of 1: of one channel, its own."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of reconstructions and originals."""
+        errors = (preds - target).flatten(2)
+        squares = (self.axes.to(errors) @ errors).square().sum(1)
+        MeanAbsoluteError.update(self, squares, torch.zeros_like(squares))
+
+    def compute(self) -> Tensor:
+        """Return the ratio."""
+        return -10 * torch.log10(super().compute())
 
 
 class StructuralSimilarity(Metric):
@@ -142,7 +156,7 @@ def reconstruction_metrics(view: nn.Module | None = None) -> MetricCollection:
         `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
         `psnr` in dB over all pixels, for a range of 1; `ssim`, mean over images, channels and windows; `color_rank`;
         if the view is linear, `seen_error` in the dimensions of RGB that it sees, and `unseen_error` in the others, if
-        there are any.
+        there are any, and `seen_psnr`.
     """
     return MetricCollection(
         {
@@ -159,7 +173,8 @@ def reconstruction_metrics(view: nn.Module | None = None) -> MetricCollection:
 
 def _subspace_errors(view: LinearView) -> dict[str, Metric]:
     axes = {"seen_error": view.seen_axes(), "unseen_error": view.unseen_axes()}
-    return {name: SubspaceError(rows) for name, rows in axes.items() if len(rows)}
+    errors: dict[str, Metric] = {name: SubspaceError(rows) for name, rows in axes.items() if len(rows)}
+    return errors | {"seen_psnr": SubspacePSNR(view.seen_axes())}
 
 
 def describe_colors(images: Tensor) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""Rows that calibrate: what is reached without any training, in the same table and beside the same originals."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from losslens.build import build_loss
+from losslens.data.datamodule import HeldImages
+from losslens.data.source import Images
+from losslens.files import write, write_json
+from losslens.lens.subject import linear_view
+from losslens.losses import LinearView
+from losslens.report.linear_code import LinearCode, block_statistics
+from losslens.report.results import BASELINES, Baseline, SweepResult, VariantResult
+from losslens.training.fit import NUM_FIXED_IMAGES
+from losslens.training.grid import encode, grid, to_pil
+from losslens.training.metrics import reconstruction_metrics
+
+AT_ONCE = 8  # images
+QUALITIES = range(1, 96)  # of JPEG; above, Pillow advises against
+
+Reconstruct = Callable[[Tensor], Tensor]
+
+
+def measure_baselines(sweep: SweepResult, decode: Callable[[Mapping[str, Any]], Images]) -> None:
+    """Measure the baselines that the finished variants of a sweep ask for, and write them beside the variants.
+
+    Args:
+        sweep: with its folders.
+        decode: returns the images of a configuration of data.
+    """
+    left_out: list[str] = []
+    groups: dict[str, list[VariantResult]] = {}
+    for variant in sweep.done:
+        key = repr([variant.config["data"], variant.results["code_shape"], variant.config.get("baselines", [])])
+        groups.setdefault(key, []).append(variant)
+    (sweep.folder / BASELINES).mkdir(exist_ok=True)
+    found: list[Baseline] = []
+    for number, variants in enumerate(groups.values(), start=1):
+        if wanted := variants[0].config.get("baselines"):
+            ending = f" {number}" if len(groups) > 1 else ""
+            try:
+                images = decode(variants[0].config["data"])
+            except (ValueError, OSError) as error:
+                left_out.append(f"no baselines{ending}: {error}")
+                continue
+            found += _of_group(sweep.folder, variants, images, wanted, ending, left_out.append)
+    facts = {"measured": [each.facts for each in found], "left_out": left_out}
+    write_json(sweep.folder / BASELINES / "baselines.json", facts)
+
+
+def _of_group(
+    folder: Path,
+    variants: Sequence[VariantResult],
+    images: Images,
+    wanted: Sequence[str],
+    ending: str,
+    say: Callable[[str], None],
+) -> Iterator[Baseline]:
+    """Measure the baselines of variants that have data and the shape of codes in common."""
+    losses = {each.own_loss: build_loss(each.config["loss"]).eval() for each in variants}
+    code_shape, val = variants[0].results["code_shape"], images.val[:]
+    fixed = HeldImages(images, batch_size=1, flip=False, resident=False).fixed_images(NUM_FIXED_IMAGES)
+    names = [each.name for each in variants]
+
+    def baseline(name: str, reconstruct: Reconstruct, beside: list[str], view: LinearView | None) -> Baseline:
+        metrics, measured = _measure(reconstruct, val, losses, view)
+        found = Baseline(name + ending, beside, metrics, measured, folder)
+        png = encode(to_pil(grid([fixed, reconstruct(fixed)])), len(fixed)).encoded_image_string
+        write(found.picture, lambda aside: aside.write_bytes(png))
+        return found
+
+    for kind in wanted:
+        try:
+            if kind == "mean":
+                yield baseline(kind, lambda batch: batch.mean((2, 3), keepdim=True).expand_as(batch), names, None)
+            elif kind == "jpeg":
+                yield baseline(kind, partial(_jpegs, most=torch.Size(code_shape).numel()), names, None)
+            else:
+                blocks = block_statistics(images.train, block_side(code_shape, val.shape[-2:]))
+                yield baseline(kind, LinearCode(blocks, code_shape[0]), names, LinearView(torch.eye(3).tolist()))
+                for name, view in _partial_views(losses).items():
+                    beside = [each.name for each in variants if _same(linear_view(losses[each.own_loss]), view)]
+                    yield baseline(f"{kind} of {name}", LinearCode(blocks, code_shape[0], view), beside, view)
+        except ValueError as error:
+            say(f"no {kind}{ending}: {error}")
+
+
+def block_side(code_shape: Sequence[int], image_shape: Sequence[int]) -> int:
+    """Return the side in pixels of the blocks that one place of a code stands for.
+
+    Args:
+        code_shape: of one code.
+        image_shape: height and width.
+
+    Raises:
+        ValueError: if a code has no place for each square block.
+    """
+    if len(code_shape) == 3:
+        height, width = image_shape
+        side = -(-height // code_shape[1])
+        if [-(-height // side), -(-width // side)] == list(code_shape[1:]):
+            return side
+    raise ValueError(f"a code of shape {list(code_shape)} has no place for each square block of the image")
+
+
+def jpeg(image: Tensor, most: int) -> Tensor:
+    """Compress a float image `(3, H, W)` in [0, 1] as JPEG, at the best quality that takes so many bytes at most.
+
+    Raises:
+        ValueError: if none does.
+    """
+    picture = to_pil(image)
+    low, high, best = QUALITIES.start, QUALITIES.stop - 1, b""
+    while low <= high:
+        middle = (low + high) // 2
+        encoded = io.BytesIO()
+        picture.save(encoded, format="JPEG", quality=middle, optimize=True)
+        if encoded.tell() <= most:
+            low, best = middle + 1, encoded.getvalue()
+        else:
+            high = middle - 1
+    if not best:
+        raise ValueError(f"no quality gives {most} bytes, as many as the code has numbers")
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(best)))).movedim(-1, 0).float() / 255
+
+
+def _jpegs(images: Tensor, most: int) -> Tensor:
+    return torch.stack([jpeg(image, most) for image in images])
+
+
+@torch.no_grad()
+def _measure(
+    reconstruct: Reconstruct, val: Tensor, losses: Mapping[str, nn.Module], view: LinearView | None
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Measure reconstructions of uint8 validation images as those of variants are."""
+    metrics, totals = reconstruction_metrics(view), dict.fromkeys(losses, 0.0)
+    for batch in val.split(AT_ONCE):
+        images = batch.float() / 255
+        reconstructions = reconstruct(images)
+        metrics.update(reconstructions, images)
+        for name, loss in losses.items():
+            try:
+                totals[name] += float(loss(reconstructions, images)) * len(images)
+            except Exception:  # one that cannot measure these images, or not here
+                totals[name] = float("nan")
+    measured = {name: total / len(val) if total - total == 0 else None for name, total in totals.items()}
+    return {name.removeprefix("val/"): value.item() for name, value in metrics.compute().items()}, measured
+
+
+def _partial_views(losses: Mapping[str, nn.Module]) -> dict[str, LinearView]:
+    """List the different linear views that do not see all of RGB, each by the first loss that has it."""
+    found: dict[str, LinearView] = {}
+    for name, loss in losses.items():
+        view = linear_view(loss)
+        if view is not None and len(view.unseen_axes()) and not any(_same(view, each) for each in found.values()):
+            found[name] = view
+    return found
+
+
+def _same(view: LinearView | None, other: LinearView) -> bool:
+    return view is not None and torch.equal(view.weights, other.weights)
