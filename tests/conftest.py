@@ -117,7 +117,8 @@ def made_once(tmp_path_factory):
 
 
 def _train_sweep(place: Path, *arguments: str) -> None:
-    size = ["data=shapes", "data.image_size=32", "trainer=cpu", "hydra.sweep.dir=sweep"]
+    size = ["data=shapes", "data.image_size=32", "data.batch_size=16", "data.val_size=252", "trainer=cpu"]
+    size += ["hydra.sweep.dir=sweep"]
     done = run_command(["train.py", "-m", *arguments, *size], place)
     assert done.returncode == 0, done.stderr
 
@@ -125,14 +126,14 @@ def _train_sweep(place: Path, *arguments: str) -> None:
 @pytest.fixture(scope="session")
 def trained_sweep(made_once) -> Path:
     """The folder of a small sweep on drawn shapes: three losses, two seeds each; some seconds."""
-    arguments = ["loss=l1,luma,red", "seed=0,1", "data.train_size=1600", "trainer.max_epochs=1", "report=false"]
+    arguments = ["loss=l1,luma,red", "seed=0,1", "trainer.max_epochs=1", "report=false"]
     return made_once("trained", lambda place: _train_sweep(place, *arguments)) / "sweep"
 
 
 @pytest.fixture(scope="session")
 def studied_sweep(made_once) -> Path:
     """The folder of a sweep with its report: five losses, three seeds each, on drawn shapes; a minute."""
-    arguments = ["loss=l1,luma,red,green,blue", "seed=range(3)", "data.train_size=1600", "trainer.max_epochs=6"]
+    arguments = ["loss=l1,luma,red,green,blue", "seed=range(3)"]
     return made_once("studied", lambda place: _train_sweep(place, *arguments)) / "sweep"
 
 

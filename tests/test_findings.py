@@ -136,7 +136,7 @@ def test_the_report_shows_chance(studied_sweep):
 
 
 def run(place, *arguments):
-    size = ["data=shapes", "data.image_size=16", "data.train_size=800", "trainer=cpu", "trainer.max_epochs=4"]
+    size = ["data=shapes", "data.image_size=16", "data.batch_size=16", "trainer=cpu"]
     done = run_command(["train.py", "-m", *arguments, *size], place)
     assert done.returncode == 0, done.stderr
     folder = the_only((place / "outputs" / "sweeps").iterdir())
