@@ -71,7 +71,7 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
     except Exception as error:  # the rest of the page does without
         notes = [*notes, f"what was found of trained variants cannot be shown: {type(error).__name__}: {error}"]
     for name, drawn in pictures.items():
-        write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG"))  # type: ignore[misc]
+        write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG", compress_level=1))  # type: ignore[misc]
     variants = list(sweep.variants.values())
     starts = range(0, max(len(variants), 1), VARIANTS_ON_A_PAGE)
     parts = [variants[start : start + VARIANTS_ON_A_PAGE] for start in starts]

@@ -25,7 +25,8 @@ class DirectionError(MeanAbsoluteError):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of reconstructions and originals."""
-        super().update(self.view(preds), self.view(target))
+        errors = self.view(preds - target)
+        super().update(errors, torch.zeros_like(errors))
 
 
 class SubspaceError(MeanAbsoluteError):

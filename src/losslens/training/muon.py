@@ -16,9 +16,9 @@ class Muon(torch.optim.Optimizer):
     """Change each weight along its orthogonalized momentum: all directions that gradients had are taken equally far.
 
     A weight is taken as a matrix of outputs times all the rest, a bias as a matrix of one column. Its Nesterov momentum
-    `U S V^T` becomes about `U V^T` by Newton-Schulz iterations in float32, times the learning rate and
-    `sqrt(max(1, rows / columns))`. Directions in which no gradient ever was stay exactly as they were: a row whose
-    gradient is zero does not move, and a layer moves nowhere but in the span of its gradients. No weight decay.
+    `U S V^T` becomes about `U V^T` by Newton-Schulz iterations in float32 (of one column exactly), times the learning
+    rate and `sqrt(max(1, rows / columns))`. Directions in which no gradient ever was stay exactly as they were: a row
+    whose gradient is zero does not move, and a layer moves nowhere but in the span of its gradients. No weight decay.
     `torch.optim.Muon` takes matrices alone and holds its learning rate as a number, which a CUDA graph would freeze.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
@@ -60,7 +60,10 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalized(gradient: Tensor) -> Tensor:
     """Bring all singular values near to 1, times `sqrt(max(1, rows / columns))`; the shape is kept."""
-    matrix = gradient.reshape(len(gradient), -1).float() if gradient.ndim else gradient.float().reshape(1, 1)
+    if gradient.ndim < 2:
+        unit: Tensor = gradient / (gradient.norm() + EPSILON) * gradient.numel() ** 0.5
+        return unit
+    matrix = gradient.reshape(len(gradient), -1).float()
     scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
