@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from losslens.build import build_loss
 from losslens.data.datamodule import HeldImages
 from losslens.data.source import Images
-from losslens.files import write, write_json
+from losslens.files import write
 from losslens.lens.subject import linear_view
 from losslens.losses import LinearView
+from losslens.report.baseline import FOLDER, Baseline, write_baselines
 from losslens.report.linear_code import LinearCode, block_statistics
-from losslens.report.results import BASELINES, Baseline, SweepResult, VariantResult
+from losslens.report.results import SweepResult, VariantResult
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.grid import encode, grid, to_pil
 from losslens.training.metrics import reconstruction_metrics
@@ -39,28 +40,26 @@ def measure_baselines(sweep: SweepResult, decode: Callable[[Mapping[str, Any]], 
     left_out: list[str] = []
     groups: dict[str, list[VariantResult]] = {}
     for variant in sweep.done:
-        key = repr([variant.config["data"], variant.results["code_shape"], variant.config.get("baselines", [])])
-        groups.setdefault(key, []).append(variant)
-    (sweep.folder / BASELINES).mkdir(exist_ok=True)
+        if wanted := variant.config.get("baselines"):
+            key = repr([variant.config["data"], variant.results["code_shape"], wanted])
+            groups.setdefault(key, []).append(variant)
+    (sweep.folder / FOLDER).mkdir(exist_ok=True)
     found: list[Baseline] = []
     for number, variants in enumerate(groups.values(), start=1):
-        if wanted := variants[0].config.get("baselines"):
-            ending = f" {number}" if len(groups) > 1 else ""
-            try:
-                images = decode(variants[0].config["data"])
-            except (ValueError, OSError) as error:
-                left_out.append(f"no baselines{ending}: {error}")
-                continue
-            found += _of_group(sweep.folder, variants, images, wanted, ending, left_out.append)
-    facts = {"measured": [each.facts for each in found], "left_out": left_out}
-    write_json(sweep.folder / BASELINES / "baselines.json", facts)
+        ending = f" {number}" if len(groups) > 1 else ""
+        try:
+            images = decode(variants[0].config["data"])
+        except (ValueError, OSError) as error:
+            left_out.append(f"no baselines{ending}: {error}")
+            continue
+        found += _of_group(sweep.folder, variants, images, ending, left_out.append)
+    write_baselines(sweep.folder, found, left_out)
 
 
 def _of_group(
     folder: Path,
     variants: Sequence[VariantResult],
     images: Images,
-    wanted: Sequence[str],
     ending: str,
     say: Callable[[str], None],
 ) -> Iterator[Baseline]:
@@ -77,7 +76,7 @@ def _of_group(
         write(found.picture, lambda aside: aside.write_bytes(png))
         return found
 
-    for kind in wanted:
+    for kind in variants[0].config["baselines"]:
         try:
             if kind == "mean":
                 yield baseline(kind, lambda batch: batch.mean((2, 3), keepdim=True).expand_as(batch), names, None)

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
+from losslens.files import write, write_json
 from losslens.report.baselines import measure_baselines
 from losslens.report.page import write_page
-from losslens.report.results import SweepResult, write_results
-from losslens.report.shared import Shared
+from losslens.report.results import SweepResult
+from losslens.report.shared import Shared, decoded
 from losslens.report.sheet import write_progress, write_sheets
-from losslens.report.study import Study, decoded, study_sweep
+from losslens.report.study import Study, study_sweep
 from losslens.report.tensorboard import write_sweep_run
 
 
@@ -52,3 +55,11 @@ def make_report(sweep: SweepResult, *, details: bool = False, study: bool = True
             attempt("TensorBoard run of the sweep", lambda: write_sweep_run(sweep, folder))
     attempt("report.html", lambda: shown.append(write_page(sweep, studies, notes, folder)))
     return shown, errors
+
+
+def write_results(sweep: SweepResult, folder: Path) -> None:
+    """Write `results.csv` and `results.json`, a row a variant, and below them those of baselines."""
+    rows = [*sweep.rows, *(baseline.row for baseline in sweep.baselines)]
+    table = pd.DataFrame(rows).set_index("variant")
+    write(folder / "results.csv", lambda aside: table.to_csv(aside))
+    write_json(folder / "results.json", rows)

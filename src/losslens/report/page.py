@@ -15,10 +15,11 @@ from losslens.files import numbered, write, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
 from losslens.page.render import NOTHING, picture, render
+from losslens.report.baseline import Baseline
 from losslens.report.blindness import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
-from losslens.report.results import Baseline, SweepResult, VariantResult
+from losslens.report.results import SweepResult, VariantResult
 from losslens.report.sheet import detail_rows, pages, sheet
 from losslens.report.study import Study
 from losslens.report.study_page import study_contents

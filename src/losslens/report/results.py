@@ -14,7 +14,8 @@ import pandas as pd
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from losslens.files import write, write_json
+from losslens.files import write_json
+from losslens.report.baseline import Baseline, read_baselines, read_reasons
 from losslens.report.study_numbers import study_columns
 from losslens.training.fit import Variant
 from losslens.training.grid import PICTURES, read_grid
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from losslens.training.module import LitAutoencoder
 
 SWEEP_FILE = "sweep.json"
-BASELINES = "baselines"  # folder of what is reached without training
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
 
@@ -145,40 +145,6 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What is reached without training, measured as variants are; it is none of them.
-
-    Args:
-        name: unique within the sweep.
-        beside: names of the variants whose data and size of code it has, and what it is the measure of.
-        metrics: by name, as those of variants.
-        losses: of the sweep, by name; None for one that cannot measure it.
-        folder: of the sweep.
-    """
-
-    name: str
-    beside: list[str]
-    metrics: dict[str, float]
-    losses: dict[str, float | None]
-    folder: Path
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is kept of it, but for its picture."""
-        return {"name": self.name, "beside": self.beside, "metrics": self.metrics, "losses": self.losses}
-
-    @property
-    def picture(self) -> Path:
-        """File of its reconstructions of the fixed images, below these."""
-        return self.folder / BASELINES / f"{self.name.replace('/', '-')}.png"
-
-    @cached_property
-    def reconstructions(self) -> Tensor:
-        """Its reconstructions of the fixed images, float `(N, 3, H, W)` in [0, 1]."""
-        return read_grid(self.picture)[1]
-
-
-@dataclass(frozen=True)
 class SweepResult:
     """What a sweep left: its variants by name, in their order.
 
@@ -202,23 +168,12 @@ class SweepResult:
     @cached_property
     def baselines(self) -> list[Baseline]:
         """What is reached without training, as far as it was measured."""
-        kept = self._kept_baselines["measured"]
-        for each in kept:
-            each["metrics"] = {name: value for name, value in each["metrics"].items() if value is not None}
-        return [Baseline(**each, folder=self.folder) for each in kept]
+        return read_baselines(self.folder)
 
     @property
     def left_out(self) -> list[str]:
         """Why other baselines were not measured."""
-        reasons: list[str] = self._kept_baselines["left_out"]
-        return reasons
-
-    @cached_property
-    def _kept_baselines(self) -> dict[str, Any]:
-        file = self.folder / BASELINES / "baselines.json"
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"measured": [], "left_out": []}
-        assert isinstance(kept, dict)
-        return kept
+        return read_reasons(self.folder)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -342,20 +297,3 @@ def join_sweeps(sweeps: Mapping[str, SweepResult], folder: Path) -> SweepResult:
     losses = dict.fromkeys(loss for sweep in sweeps.values() for loss in sweep.losses)
     varied = dict.fromkeys(["sweep", *(key for sweep in sweeps.values() for key in sweep.varied)])
     return SweepResult(folder, {variant.name: variant for variant in joined}, list(losses), list(varied))
-
-
-def write_results(sweep: SweepResult, folder: Path) -> None:
-    """Write `results.csv` and `results.json`, a row a variant, and below them those of baselines."""
-    rows = [*sweep.rows, *map(_row, sweep.baselines)]
-    table = pd.DataFrame(rows).set_index("variant")
-    write(folder / "results.csv", lambda aside: table.to_csv(aside))
-    write_json(folder / "results.json", rows)
-
-
-def _row(baseline: Baseline) -> dict[str, Any]:
-    return (
-        {"variant": baseline.name}
-        | {f"val/{name}": value for name, value in baseline.metrics.items()}
-        | {f"loss/{name}": value for name, value in baseline.losses.items()}
-        | {"status": "baseline"}
-    )

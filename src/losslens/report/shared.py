@@ -1,9 +1,12 @@
 """What several threads want, made once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
+
+from losslens.build import build
+from losslens.data.source import Images, Source
 
 
 class Shared:
@@ -30,3 +33,21 @@ class Shared:
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
+
+
+def decoded(data: Mapping[str, Any], shared: Shared) -> Images:
+    """Decode the images of a configuration of data, once.
+
+    Raises:
+        ValueError: if it is not on this machine, or holds none.
+    """
+
+    def decode() -> Images:
+        source = build(data)
+        if isinstance(source, Source) and not source.is_here():
+            raise ValueError("its data is not on this machine")
+        images: Images = source.decode()
+        return images
+
+    images: Images = shared.get(f"images of {data!r}", decode)
+    return images

@@ -1,18 +1,16 @@
 """Trained variants under the lens: what their codes keep, what training moved, and what they can return at all."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from losslens.build import build
 from losslens.console import joined_lines
 from losslens.data.datamodule import HeldImages
-from losslens.data.source import Images, Source
+from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.lens.changes import recolorings
 from losslens.lens.codes import (
@@ -34,7 +32,7 @@ from losslens.lens.output_space import Wheel, between, color_wheel, principal_ax
 from losslens.lens.subject import linear_view
 from losslens.losses import LinearView
 from losslens.report.results import SweepResult, VariantResult
-from losslens.report.shared import Shared
+from losslens.report.shared import Shared, decoded
 from losslens.training.codes import evenly
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.module import LitAutoencoder, draw_module
@@ -203,24 +201,6 @@ def _try(variant: VariantResult, shared: Shared) -> Study | str:
     except Exception as error:  # data that is gone, a model or loss of the user's own that is not importable here
         reason = joined_lines(error)
         return reason if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {reason}"
-
-
-def decoded(data: Mapping[str, Any], shared: Shared) -> Images:
-    """Decode the images of a configuration of data, once.
-
-    Raises:
-        ValueError: if it is not on this machine, or holds none.
-    """
-
-    def decode() -> Images:
-        source = build(data)
-        if isinstance(source, Source) and not source.is_here():
-            raise ValueError("its data is not on this machine")
-        images: Images = source.decode()
-        return images
-
-    images: Images = shared.get(f"images of {data!r}", decode)
-    return images
 
 
 def _study(variant: VariantResult, exhibits: Exhibits, shared: Shared) -> Study:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from losslens.losses.color import COLOR_DIRECTIONS
-from losslens.report.results import Baseline, VariantResult
+from losslens.report.baseline import Baseline
+from losslens.report.results import VariantResult
 
 # Error along a direction, as a share of how much the originals vary along it: one constant color has a share of 1.
 DETERMINED, BY_CHANCE = 0.5, 1.0

@@ -1,0 +1,87 @@
+"""What is reached without training, as it stands in a sweep's folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from losslens.files import write_json
+from losslens.training.grid import read_grid
+
+FOLDER = "baselines"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is reached without training, measured as variants are; it is none of them.
+
+    Args:
+        name: unique within the sweep.
+        beside: names of the variants whose data and size of code it has, and what it is the measure of.
+        metrics: by name, as those of variants.
+        losses: of the sweep, by name; None for one that cannot measure it.
+        folder: of the sweep.
+    """
+
+    name: str
+    beside: list[str]
+    metrics: dict[str, float]
+    losses: dict[str, float | None]
+    folder: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is kept of it, but for its picture."""
+        return {"name": self.name, "beside": self.beside, "metrics": self.metrics, "losses": self.losses}
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its row among those of the variants."""
+        return (
+            {"variant": self.name}
+            | {f"val/{name}": value for name, value in self.metrics.items()}
+            | {f"loss/{name}": value for name, value in self.losses.items()}
+            | {"status": "baseline"}
+        )
+
+    @property
+    def picture(self) -> Path:
+        """File of its reconstructions of the fixed images, below these."""
+        return self.folder / FOLDER / f"{self.name.replace('/', '-')}.png"
+
+    @cached_property
+    def reconstructions(self) -> Tensor:
+        """Its reconstructions of the fixed images, float `(N, 3, H, W)` in [0, 1]."""
+        return read_grid(self.picture)[1]
+
+
+def write_baselines(folder: Path, found: Sequence[Baseline], left_out: Sequence[str]) -> None:
+    """Keep what was measured in a sweep's folder, and why the rest was not."""
+    write_json(_file(folder), {"measured": [each.facts for each in found], "left_out": list(left_out)})
+
+
+def read_baselines(folder: Path) -> list[Baseline]:
+    """Read what was measured; values that were not finite are absent."""
+    kept = _read(folder).get("measured", [])
+    for each in kept:
+        each["metrics"] = {name: value for name, value in each["metrics"].items() if value is not None}
+    return [Baseline(**each, folder=folder) for each in kept]
+
+
+def read_reasons(folder: Path) -> list[str]:
+    """Read why others were not measured."""
+    return list(_read(folder).get("left_out", []))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    kept = json.loads(_file(folder).read_text(encoding="utf-8")) if _file(folder).exists() else {}
+    assert isinstance(kept, dict)
+    return kept
+
+
+def _file(folder: Path) -> Path:
+    return folder / FOLDER / "baselines.json"
