@@ -5,7 +5,8 @@ import pytest
 from conftest import the_only
 
 import losslens
-from losslens.report.results import join_sweeps, write_results
+from losslens.report.make import write_results
+from losslens.report.results import join_sweeps
 
 
 @pytest.fixture
