@@ -48,8 +48,8 @@ style: .venv/.with-ruff
 types: .venv/.with-lint
 	$(BIN)/mypy
 
-bench: .venv/.with-bench ## measure speed against what one writes without losslens; a quarter of an hour
-	for script in startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+bench: .venv/.with-bench ## measure quality, and speed against what one writes without losslens; a quarter of an hour
+	for script in quality startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 tensorboard: .venv/.installed ## look at all runs, on localhost only
 	$(BIN)/tensorboard --logdir outputs --host localhost

@@ -15,6 +15,7 @@ from torch import Tensor
 from losslens.build import build, build_loss
 from losslens.data import Images
 from losslens.data.store import OrderStream, gather
+from losslens.sweep.folders import register_resolvers
 from losslens.training.fit import Variant, fit
 
 HERE = Path(__file__).parent
@@ -27,6 +28,7 @@ SAME = 1e-3  # relative, of the weights
 def configuration(**changes: Any) -> dict[str, Any]:
     """Compose the default variant, trained for the steps to measure with one validation at the end."""
     overrides = [f"trainer={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "trainer.max_epochs=1"]
+    register_resolvers()
     with initialize_config_dir(str(HERE.parent / "conf"), version_base="1.3"):
         config = compose("train", [*overrides, *(f"{key}={value}" for key, value in changes.items())])
     return dict(OmegaConf.to_container(config, resolve=True))

@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slow", action="store_true", help="those that take minutes, too")
     candidates = CANDIDATES | (SLOW if parser.parse_args().slow else {})
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -95,6 +96,7 @@ def main() -> None:
         "8x8 pixels, and all are measured on the default validation crops of 128x128.",
         "Seconds are those of the steps, on one core.",
     ]
+    torch.set_num_threads(num_threads)
     write_table(__file__, ("candidate", "parameters", "seconds", "PSNR, dB", "L1"), rows, notes)
 
 
