@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from commands import run
 from conftest import the_only
 from PIL import Image
+
+from losslens import load_variant
 
 COLORS = ("red", "green", "blue")
 
@@ -50,6 +53,31 @@ def test_one_channel_leaves_the_others_to_chance(metrics, seen):
 def test_luma_keeps_shapes_and_not_colors(metrics):
     assert metrics["luma"]["color_rank"] < 1.05
     assert max(metrics["luma"][chroma] / metrics["l1"][chroma] for chroma in ("cb", "cr")) >= 2
+
+
+STRIDE, CUT = 8, 16  # pixels
+NO_ENERGY = 1e-4  # root mean square, in values of a pixel: a fortieth of what an 8-bit step is
+
+
+@pytest.mark.parametrize("loss", ["luma", *COLORS])
+@pytest.mark.parametrize("axis", [None, -1, -2])
+def test_unseen_channels_of_plain_images_show_no_grid(sweep, loss, axis):
+    """Of a flat image and of ramps: at the network's stride and its multiples there is nothing but a plane."""
+    variant = load_variant(sweep / f"loss={loss}")
+    image = torch.full((1, 3, 128, 128), 0.6)
+    if axis is not None:
+        image = torch.linspace(0.2, 0.8, 128).expand(1, 3, 128, 128).movedim(-1, axis)
+    with torch.no_grad():
+        pixels = torch.einsum("kc,nchw->khw", variant.loss.view.unseen_axes().float(), variant(image))
+    pixels = pixels[:, CUT:-CUT, CUT:-CUT].double()
+    side = pixels.shape[-1]
+    down, across = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    plane = torch.stack([torch.ones(side, side), down, across], -1).reshape(-1, 3).double()
+    rest = pixels.flatten(1).T - plane @ torch.linalg.lstsq(plane, pixels.flatten(1).T).solution
+    spectrum = torch.fft.fft2(rest.T.reshape(-1, side, side)).abs().square() / side**4
+    lines = [side * index // STRIDE for index in range(1, STRIDE)]
+    energy = spectrum[:, lines].sum((1, 2)) + spectrum[:, :, lines].sum((1, 2))
+    assert energy.sqrt().max() < NO_ENERGY
 
 
 def test_pictures_have_no_checkerboard(sweep):
