@@ -33,7 +33,7 @@ def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "", fain
     scale = max(1, -(-MIN_SIDE // originals.shape[-2]))
     enlarged = [row.repeat_interleave(scale, -1).repeat_interleave(scale, -2) for row in labelled.values()]
     picture = to_pil(grid(enlarged))
-    font = ImageFont.load_default(max(16, originals.shape[-2] * scale // 6))
+    font = ImageFont.load_default(max(16, originals.shape[-2] * scale // 4))  # readable in TensorBoard's thumbnails
     left = 2 * MARGIN + round(max(font.getlength(name) for name in labelled))
     page = Image.new("RGB", (left + picture.width + MARGIN, picture.height + 2 * MARGIN), "white")
     page.paste(picture, (left, MARGIN))
@@ -134,7 +134,7 @@ def write_sheets(sweep: SweepResult, folder: Path, *, details: bool = False) -> 
     paths = []
     for number, (page, _) in enumerate(pages(sweep, details=details), start=1):
         path = folder / f"{numbered('details' if details else 'sheet', number)}.png"
-        write(path, lambda aside, page=page: page.save(aside, format="PNG"))  # type: ignore[misc]
+        write(path, lambda aside, page=page: page.save(aside, format="PNG", compress_level=4))  # type: ignore[misc]
         small = path.with_suffix(".webp")
         write(small, lambda aside, page=page: page.save(aside, format="WEBP", quality=WEBP_QUALITY))  # type: ignore[misc]
         paths.append(path)

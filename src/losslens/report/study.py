@@ -158,7 +158,11 @@ def study_sweep(sweep: SweepResult, shared: Shared, say: Callable[[str], None]) 
     Returns:
         By the variant's name.
     """
-    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    import sklearn.linear_model  # noqa: F401, whose libraries are to be there when they are limited
+    from threadpoolctl import threadpool_limits
+
+    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    with threadpool_limits(1, user_api="blas"), pool:  # with threads for each variant it takes twice the time
         found = list(pool.map(lambda variant: _try(variant, shared), sweep.done))
     studies = {}
     for variant, study in zip(sweep.done, found, strict=True):

@@ -177,8 +177,8 @@ def encode(picture: Image.Image, num_columns: int = 1) -> Summary.Image:
     info = PngImagePlugin.PngInfo()
     info.add_text(NUM_COLUMNS, str(num_columns))
     encoded = io.BytesIO()
-    # As small as with the default level of photographs, in half the time.
-    picture.save(encoded, format="PNG", compress_level=4, pnginfo=info)
+    # A tenth larger than with the default level, in a third of the time.
+    picture.save(encoded, format="PNG", compress_level=2, pnginfo=info)
     return Summary.Image(
         height=picture.height, width=picture.width, colorspace=3, encoded_image_string=encoded.getvalue()
     )
