@@ -12,7 +12,7 @@ from sweeps import UNPACED, VARIANTS, Sweep
 pytestmark = pytest.mark.slow("each test starts several interpreters, which wait for each other")
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2"]
 SIZE = [*DDP, *(each for each in UNPACED if each != "trainer=cpu"), "trainer.callbacks=[{_target_:pace.Pace}]"]
-TOLERANCE = 2e-3  # of metrics after 100 steps: sums in another order
+TOLERANCE = 2e-2  # of metrics after 100 steps: sums in another order, and Muon takes small directions as far as large
 
 
 @pytest.fixture

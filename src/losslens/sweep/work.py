@@ -92,6 +92,8 @@ class Sweep:
                     self.say(f"memory or array.max_variants allow {len(arrays)} arrays, one after another")
                 for array, states in arrays:
                     self._train_array(array, images, states, len(names))
+        with suppress(OSError):  # it is no longer at work
+            self.heartbeat_file.unlink(missing_ok=True)
 
     def hand_over(self, names: Sequence[str], workers: Workers, settings: Mapping[str, Any]) -> bool:
         """Let workers train the variants of these names, packed into arrays.
