@@ -55,20 +55,21 @@ class HeldImages(L.LightningDataModule):
         batch_size = max(1, VAL_PIXELS.get(self.device.type, 2**21) // pixels)
         return Batches(self.images.val, batch_size, device=self.device)
 
-    def fixed_images(self, count: int) -> Tensor:
-        """Return float validation images `(count or fewer, 3, H, W)` from all over the set: always the same.
 
-        The set is divided into as many parts, of the default photographs one each. Of the last images of a part, that
-        of most contrast is taken, since a blank sky shows nothing.
-        """
-        val = self.images.val
-        count = min(count, len(val))
-        ends = [(index + 1) * len(val) // count for index in range(count)]
-        chosen = []
-        for start, end in pairwise([0, *ends]):
-            candidates = val[max(start, end - CANDIDATES) : end].float() / 255
-            chosen.append(candidates[candidates.mean(1).flatten(1).std(1).argmax()])
-        return torch.stack(chosen)
+def fixed_images(images: Images, count: int) -> Tensor:
+    """Return float validation images `(count or fewer, 3, H, W)` from all over the set: always the same.
+
+    The set is divided into as many parts, of the default photographs one each. Of the last images of a part, that of
+    most contrast is taken, since a blank sky shows nothing.
+    """
+    val = images.val
+    count = min(count, len(val))
+    ends = [(index + 1) * len(val) // count for index in range(count)]
+    chosen = []
+    for start, end in pairwise([0, *ends]):
+        candidates = val[max(start, end - CANDIDATES) : end].float() / 255
+        chosen.append(candidates[candidates.mean(1).flatten(1).std(1).argmax()])
+    return torch.stack(chosen)
 
 
 def _stored(images: Tensor | StoredImages) -> StoredImages:

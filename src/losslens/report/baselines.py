@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from losslens.build import build_loss
-from losslens.data.datamodule import HeldImages
+from losslens.data.datamodule import fixed_images
 from losslens.data.source import Images
 from losslens.files import write
 from losslens.lens.subject import linear_view
@@ -20,6 +19,7 @@ from losslens.losses import LinearView
 from losslens.report.baseline import FOLDER, Baseline, write_baselines
 from losslens.report.linear_code import LinearCode, block_statistics
 from losslens.report.results import SweepResult, VariantResult
+from losslens.training.finish import built_losses, mean_losses
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.grid import encode, grid, to_pil
 from losslens.training.metrics import reconstruction_metrics
@@ -64,9 +64,9 @@ def _of_group(
     say: Callable[[str], None],
 ) -> Iterator[Baseline]:
     """Measure the baselines of variants that have data and the shape of codes in common."""
-    losses = {each.own_loss: build_loss(each.config["loss"]).eval() for each in variants}
+    losses = built_losses({each.own_loss: each.config["loss"] for each in variants}, torch.device("cpu"))
     code_shape, val = variants[0].results["code_shape"], images.val[:]
-    fixed = HeldImages(images, batch_size=1, flip=False, resident=False).fixed_images(NUM_FIXED_IMAGES)
+    fixed = fixed_images(images, NUM_FIXED_IMAGES)
     names = [each.name for each in variants]
 
     def baseline(name: str, reconstruct: Reconstruct, beside: list[str], view: LinearView | None) -> Baseline:
@@ -86,7 +86,8 @@ def _of_group(
                 blocks = block_statistics(images.train, block_side(code_shape, val.shape[-2:]))
                 yield baseline(kind, LinearCode(blocks, code_shape[0]), names, LinearView(torch.eye(3).tolist()))
                 for name, view in _partial_views(losses).items():
-                    beside = [each.name for each in variants if _same(linear_view(losses[each.own_loss]), view)]
+                    seeing_it = [each for each, loss in losses.items() if _same(linear_view(loss), view)]
+                    beside = [each.name for each in variants if each.own_loss in seeing_it]
                     yield baseline(f"{kind} of {name}", LinearCode(blocks, code_shape[0], view), beside, view)
         except ValueError as error:
             say(f"no {kind}{ending}: {error}")
@@ -140,17 +141,16 @@ def _measure(
     reconstruct: Reconstruct, val: Tensor, losses: Mapping[str, nn.Module], view: LinearView | None
 ) -> tuple[dict[str, float], dict[str, float | None]]:
     """Measure reconstructions of uint8 validation images as those of variants are."""
-    metrics, totals = reconstruction_metrics(view), dict.fromkeys(losses, 0.0)
-    for batch in val.split(AT_ONCE):
-        images = batch.float() / 255
-        reconstructions = reconstruct(images)
-        metrics.update(reconstructions, images)
-        for name, loss in losses.items():
-            try:
-                totals[name] += float(loss(reconstructions, images)) * len(images)
-            except Exception:  # one that cannot measure these images, or not here
-                totals[name] = float("nan")
-    measured = {name: total / len(val) if total - total == 0 else None for name, total in totals.items()}
+    metrics = reconstruction_metrics(view)
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in val.split(AT_ONCE):
+            images = batch.float() / 255
+            reconstructions = reconstruct(images)
+            metrics.update(reconstructions, images)
+            yield reconstructions, images
+
+    measured = mean_losses(losses, pairs())
     return {name.removeprefix("val/"): value.item() for name, value in metrics.compute().items()}, measured
 
 

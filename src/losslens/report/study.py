@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losslens.console import joined_lines
-from losslens.data.datamodule import HeldImages
+from losslens.data.datamodule import fixed_images
 from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.lens.changes import recolorings
@@ -189,7 +189,7 @@ def gather_exhibits(images: Images) -> Exhibits:
         part[evenly(len(part), most)].float() / 255
         for part, most in ((images.val, MAX_STUDIED), (images.train, MAX_FITTED))
     )
-    fixed = HeldImages(images, batch_size=1, flip=False, resident=False).fixed_images(NUM_FIXED_IMAGES)
+    fixed = fixed_images(images, NUM_FIXED_IMAGES)
     noise = torch.rand(NUM_NOISE, *val.shape[1:], generator=torch.Generator().manual_seed(0))
     changed = change_all(val[evenly(len(val), MAX_CHANGED)])
     return Exhibits(val, train, fixed, recolorings(val), changed, noise)

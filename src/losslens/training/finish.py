@@ -1,11 +1,12 @@
 """What is measured and shown of a variant once it is trained."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losslens.build import build_loss
 from losslens.data.datamodule import ArrayDataModule
@@ -32,22 +33,44 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
     if not losses:
         return {}
     module, precision = member.module.eval(), member.trainer.precision_plugin
-    modules, totals = {}, dict.fromkeys(losses, 0.0)
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in data.val_dataloader():
+            images = batch.to(module.device)
+            with torch.no_grad(), precision.forward_context():
+                reconstructions = module(precision.convert_input(images))
+            yield reconstructions, images
+
+    return {**dict.fromkeys(losses), **mean_losses(built_losses(losses, module.device), pairs())}
+
+
+def built_losses(losses: Mapping[str, Mapping[str, Any]], device: torch.device) -> dict[str, nn.Module]:
+    """Make losses of configurations by name, for measuring; one that cannot be made is left out."""
+    modules = {}
     for name, config in losses.items():
-        try:
-            modules[name] = build_loss(config).eval().to(module.device)
-        except Exception:  # another variant's loss, whose trouble that variant tells
-            totals[name] = math.nan
-    for batch in data.val_dataloader():
-        images = batch.to(module.device)
-        with torch.no_grad(), precision.forward_context():
-            reconstructions = module(precision.convert_input(images))
+        with suppress(Exception):  # a variant's own loss, whose trouble that variant tells
+            modules[name] = build_loss(config).eval().to(device)
+    return modules
+
+
+def mean_losses(modules: Mapping[str, nn.Module], pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
+    """Average losses over images.
+
+    Args:
+        modules: losses by name.
+        pairs: batches of reconstructions and originals, each `(N, 3, H, W)`.
+
+    Returns:
+        By name; None for a loss that cannot measure these images: it raises an error, or is not finite.
+    """
+    totals, count = dict.fromkeys(modules, 0.0), 0
+    for reconstructions, images in pairs:
+        count += len(images)
         for name, loss in modules.items():
             try:
                 totals[name] += loss(reconstructions, images).item() * len(images)
-            except Exception:  # likewise
+            except Exception:  # of a variant's own loss, which that variant tells
                 totals[name] = math.nan
-    count = len(data.images.val)
     return {name: total / count if math.isfinite(total) else None for name, total in totals.items()}
 
 

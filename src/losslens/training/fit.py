@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losslens.build import build
-from losslens.data.datamodule import ArrayDataModule
+from losslens.data.datamodule import ArrayDataModule, fixed_images
 from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.losses import check_loss
@@ -146,7 +146,7 @@ def fit(
             f"data.batch_size {data_settings['batch_size']} and {len(images.val)} images to validate on are not enough "
             f"for {peers.count} processes: use a multiple of {peers.count}, or fewer processes"
         )
-    originals = data.fixed_images(NUM_FIXED_IMAGES)
+    originals = fixed_images(images, NUM_FIXED_IMAGES)
     parts: dict[str, _Part] = {}
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
