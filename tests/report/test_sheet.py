@@ -7,7 +7,7 @@ from losslens.report.sheet import (
     MARGIN,
     ROWS_ON_A_PAGE,
     detail_rows,
-    frames,
+    films,
     pages,
     sheet,
     write_progress,
@@ -42,12 +42,11 @@ def test_twenty_rows_on_a_page(write_sweep, tmp_path):
 def test_progress_shows_every_kept_step(write_sweep, tmp_path):
     sweep = write_sweep([{"name": "a", "loss": "red"}, {"name": "b", "loss": "l1"}])
     (tmp_path / "a sweep" / "v1" / "pictures" / "00000010.png").unlink()
-    variants = list(sweep.variants.values())
-    shown = dict(frames(variants))
+    (shown,) = films(sweep)
     assert list(shown) == [0, 10, 20]
     last_row = (slice(2 * 130 + MARGIN + 2, None), slice(-300, None))
     assert np.array_equal(np.asarray(shown[10])[last_row], np.asarray(shown[0])[last_row])  # as it was last before
-    write_progress(sweep, tmp_path)
+    write_progress([shown], tmp_path)
     with Image.open(tmp_path / "progress.webp") as moving:
         assert moving.n_frames == 3
 

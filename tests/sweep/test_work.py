@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from losslens.data import Images
+from losslens.report.shared import decoded
 from losslens.sweep import work
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Outcome, Variant
@@ -107,3 +108,8 @@ def test_one_variant_that_is_too_large_fails(arrays, tmp_path):
 def test_variants_of_one_array_go_on_from_one_step(arrays, saved, expected):
     trained, _ = arrays("ab", lambda array: None, saved.get)
     assert trained == expected
+
+
+def test_the_report_need_not_decode_what_was_trained_on(arrays):
+    _, sweep = arrays("ab", lambda array: None, lambda name: [])
+    assert decoded({}, sweep.shared).train.shape == (4, 3, 2, 2)  # of which there is no source

@@ -17,7 +17,7 @@ from losslens.losses.color import CB_601, CR_601
 
 Encode = Callable[[Tensor], Tensor]
 
-AT_ONCE = 64  # images
+AT_ONCE = 16  # images; more do not fit into a core's cache
 METRICS = ("euclidean", "cosine")
 DIGITS = 9  # of scores; later ones depend on how threads share the work
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 7))  # ridge penalties, of which the probe chooses
@@ -170,7 +170,7 @@ def sensitivity(encode: Encode, images: Tensor, copies: Mapping[str, Copies] | N
     """
     copies = change_all(images) if copies is None else copies
     gallery = codes_of(encode, images)
-    moved = codes_of(encode, torch.cat([each.images for each in copies.values()]))
+    moved = torch.cat([codes_of(encode, each.images) for each in copies.values()])
     own, moved = standardize(gallery, moved)
     apart = torch.nn.functional.pdist(own).median().clamp(min=1e-30)
     parts = moved.split([len(each.places) for each in copies.values()])

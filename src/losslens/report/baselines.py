@@ -23,6 +23,7 @@ from losslens.training.finish import built_losses, mean_losses
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.grid import encode, grid, to_pil
 from losslens.training.metrics import reconstruction_metrics
+from losslens.training.random_stream import RandomStream
 
 AT_ONCE = 8  # images
 QUALITIES = range(1, 96)  # of JPEG; above, Pillow advises against
@@ -64,7 +65,8 @@ def _of_group(
     say: Callable[[str], None],
 ) -> Iterator[Baseline]:
     """Measure the baselines of variants that have data and the shape of codes in common."""
-    losses = built_losses({each.own_loss: each.config["loss"] for each in variants}, torch.device("cpu"))
+    with RandomStream().turn():  # one at a time, since networks draw weights from a generator of all threads
+        losses = built_losses({each.own_loss: each.config["loss"] for each in variants}, torch.device("cpu"))
     code_shape, val = variants[0].results["code_shape"], images.val[:]
     fixed = fixed_images(images, NUM_FIXED_IMAGES)
     names = [each.name for each in variants]

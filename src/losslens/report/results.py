@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -21,6 +20,8 @@ from losslens.training.fit import Variant
 from losslens.training.grid import PICTURES, read_grid
 
 if TYPE_CHECKING:
+    import pandas
+
     from losslens.training.module import LitAutoencoder
 
 SWEEP_FILE = "sweep.json"
@@ -193,9 +194,11 @@ class SweepResult:
         ]
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pandas.DataFrame":
         """The rows as a table, indexed by the variants' names."""
-        return pd.DataFrame(self.rows).set_index("variant")
+        import pandas  # which the first step need not wait for
+
+        return pandas.DataFrame(self.rows).set_index("variant")
 
     def __getitem__(self, name: str) -> VariantResult:
         """Return the variant of that name.
@@ -232,11 +235,7 @@ def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
-    """Read `sweep.json`.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
+    """Read `sweep.json`; a ValueError says if it is damaged."""
     file = folder / SWEEP_FILE
     try:
         contents = json.loads(file.read_text(encoding="utf-8"))
@@ -256,8 +255,7 @@ def load_sweep(path: Path | str) -> SweepResult:
         ValueError: if that is not the folder of a sweep.
     """
     folder = Path(path)
-    file = folder / SWEEP_FILE
-    if not file.is_file():
+    if not (folder / SWEEP_FILE).is_file():
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep, such as outputs/sweeps/DATE-TIME")
     contents = read_sweep_file(folder)
     variants = {

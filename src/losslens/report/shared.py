@@ -35,6 +35,11 @@ class Shared:
         return future.result()
 
 
+def keep_images(images: Images, data: Mapping[str, Any], shared: Shared) -> None:
+    """Keep what was decoded already of a configuration of data, so that `decoded` returns it."""
+    shared.get(_name(data), lambda: images)
+
+
 def decoded(data: Mapping[str, Any], shared: Shared) -> Images:
     """Decode the images of a configuration of data, once.
 
@@ -49,5 +54,9 @@ def decoded(data: Mapping[str, Any], shared: Shared) -> Images:
         images: Images = source.decode()
         return images
 
-    images: Images = shared.get(f"images of {data!r}", decode)
+    images: Images = shared.get(_name(data), decode)
     return images
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    return f"images of {data!r}"

@@ -14,6 +14,7 @@ from losslens.training.grid import grid, to_pil
 
 MIN_SIDE = 128  # pixels of an image in the sheet; smaller ones are enlarged by a whole factor
 MARGIN = 8
+STROKE = 1  # around letters: TensorBoard's thumbnails leave out three pixels of four, and letters stay readable
 ROWS_ON_A_PAGE = 20
 WEBP_QUALITY = 80
 FRAME_MILLISECONDS = 700
@@ -33,7 +34,7 @@ def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "", fain
     scale = max(1, -(-MIN_SIDE // originals.shape[-2]))
     enlarged = [row.repeat_interleave(scale, -1).repeat_interleave(scale, -2) for row in labelled.values()]
     picture = to_pil(grid(enlarged))
-    font = ImageFont.load_default(max(16, originals.shape[-2] * scale // 4))  # readable in TensorBoard's thumbnails
+    font = ImageFont.load_default(max(16, originals.shape[-2] * scale // 4))
     left = 2 * MARGIN + round(max(font.getlength(name) for name in labelled))
     page = Image.new("RGB", (left + picture.width + MARGIN, picture.height + 2 * MARGIN), "white")
     page.paste(picture, (left, MARGIN))
@@ -41,7 +42,8 @@ def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "", fain
     row_height = picture.height / len(labelled)
     for index, name in enumerate(labelled):
         position = (left - MARGIN, MARGIN + (index + 0.5) * row_height)
-        draw.text(position, name, fill="gray" if name in faint else "black", font=font, anchor="rm")
+        ink = "gray" if name in faint else "black"
+        draw.text(position, name, fill=ink, font=font, anchor="rm", stroke_width=STROKE)
     return page
 
 
@@ -109,7 +111,12 @@ def same_originals(sweep: SweepResult) -> list[list[VariantResult]]:
     return groups
 
 
-def frames(variants: Sequence[VariantResult]) -> Iterator[tuple[int, Image.Image]]:
+def films(sweep: SweepResult) -> list[dict[int, Image.Image]]:
+    """Draw the first page of a sweep's sheet over training, by step; a film for each set of originals."""
+    return [dict(_frames(variants)) for variants in same_originals(sweep)]
+
+
+def _frames(variants: Sequence[VariantResult]) -> Iterator[tuple[int, Image.Image]]:
     """Yield steps and sheets of variants with the same originals over their training, the first untrained.
 
     A variant of which that step is not kept is shown as it was last before.
@@ -141,10 +148,10 @@ def write_sheets(sweep: SweepResult, folder: Path, *, details: bool = False) -> 
     return paths
 
 
-def write_progress(sweep: SweepResult, folder: Path) -> None:
+def write_progress(films: Sequence[Mapping[int, Image.Image]], folder: Path) -> None:
     """Write `progress.webp`, the sheet's first page over training; numbered for further sets of originals."""
-    for number, variants in enumerate(same_originals(sweep), start=1):
-        shown = [frame for _, frame in frames(variants)]
+    for number, frames in enumerate(films, start=1):
+        shown = list(frames.values())
         width = max(frame.width for frame in shown)  # the captions' widths differ
         shown = [_widen(frame, width) for frame in shown]
         durations = [FRAME_MILLISECONDS] * (len(shown) - 1) + [LAST_FRAME_MILLISECONDS]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ from losslens.training.random_stream import RandomStream
 
 MAX_STUDIED = 256  # validation images
 MAX_FITTED = 256  # training images, to which the probe is fitted
-MAX_CHANGED = 24  # validation images that are changed in every way of the bank
+MAX_CHANGED = 16  # validation images that are changed in every way of the bank
 MAX_KEPT = 1_500_000  # numbers of reconstructions that are kept of each variant, to be compared over seeds
 NUM_QUERIES, NUM_NEIGHBORS = 3, 5
 NUM_SEARCHED = 2  # images whose recolored copies are drawn
@@ -67,6 +68,11 @@ class Exhibits:
     recolored: dict[str, Tensor]
     changed: dict[str, Copies]
     noise: Tensor
+
+    @cached_property
+    def two_color_index(self) -> float:
+        """Of `val`."""
+        return principal_axes(self.val).two_color_index
 
     @property
     def some_val(self) -> Tensor:
@@ -158,11 +164,7 @@ def study_sweep(sweep: SweepResult, shared: Shared, say: Callable[[str], None]) 
     Returns:
         By the variant's name.
     """
-    import sklearn.linear_model  # noqa: F401, whose libraries are to be there when they are limited
-    from threadpoolctl import threadpool_limits
-
-    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-    with threadpool_limits(1, user_api="blas"), pool:  # with threads for each variant it takes twice the time
+    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         found = list(pool.map(lambda variant: _try(variant, shared), sweep.done))
     studies = {}
     for variant, study in zip(sweep.done, found, strict=True):
@@ -237,7 +239,7 @@ def _study(variant: VariantResult, exhibits: Exhibits, shared: Shared) -> Study:
         moved=moved(module.autoencoder, initial.autoencoder, linear_view(module.loss)),
         two_color_index={
             "reconstructions": principal_axes(all_reconstructions).two_color_index,
-            "originals": principal_axes(exhibits.val).two_color_index,
+            "originals": exhibits.two_color_index,
             "untrained": untrained_index,
         },
         wheel=color_wheel(reconstruct, (exhibits.val.shape[-2], exhibits.val.shape[-1])),

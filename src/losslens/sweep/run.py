@@ -164,7 +164,11 @@ def _run(
             sweep.say(f"stopped: {stop.reason}; go on with: {resume}")
         if report_wanted and not sweep.disk_failed:
             try:
-                shown = report(folder, sweep.say, study=False) if sweep.interrupted else report_once(folder, sweep.say)
+                shown = (
+                    report(folder, sweep.say, study=False)
+                    if sweep.interrupted
+                    else report_once(folder, sweep.say, sweep.shared)
+                )
             except KeyboardInterrupt:
                 raise SweepInterrupted(stop.reason, resume, stop.exit_code) from None
     found = load_sweep(folder)

@@ -14,6 +14,7 @@ from losslens.build import build
 from losslens.console import say
 from losslens.data.source import Images, Source
 from losslens.files import append_line, is_disk_error, write_text
+from losslens.report.shared import Shared, keep_images
 from losslens.sweep.distribute import Workers, distribute
 from losslens.sweep.errors import TRACEBACK_WANTED, one_line
 from losslens.sweep.fingerprint import check_data
@@ -72,6 +73,7 @@ class Sweep:
         self.failures: dict[str, str] = {}
         self.interrupted = False
         self.disk_failed = False
+        self.shared = Shared()  # the images that were decoded last
 
     def train(self, names: Sequence[str]) -> None:
         """Train the variants of these names; one that fails does not stop the others."""
@@ -149,6 +151,8 @@ class Sweep:
                 if isinstance(source, Source) and source.found:
                     self.say(source.found)
                 check_data(group, images, self.variants.values())
+                self.shared = Shared()
+                keep_images(images, group[0].config["data"], self.shared)
             except Exception as error:
                 self._fail_all(group, error)
             else:
