@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from losslens.sweep.errors import one_line_errors
 from losslens.sweep.folders import register_resolvers
-from losslens.sweep.start import quote_paths, start_run
+from losslens.sweep.start import leave, quote_paths, start_run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -22,3 +22,4 @@ if __name__ == "__main__":
     sys.argv[1:] = quote_paths(sys.argv[1:], ("resume",))
     with one_line_errors():
         main()
+        leave()
