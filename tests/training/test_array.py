@@ -8,12 +8,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
-from variants import ADAM, CONFIG, DIFFERENT, MODEL, MSE, ONE_CYCLE, RED, TRAINER, assert_same_bits
+from variants import ADAM, CONFIG, DIFFERENT, MODEL, MSE, ONE_CYCLE, RED, SGD, TRAINER, assert_same_bits
 
 from losslens.data import ImageDataModule
 from losslens.models import Autoencoder
 from losslens.training import LitAutoencoder
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
+from losslens.training.module import draw_module
 from losslens.training.trainer import epoch_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -106,6 +107,13 @@ def test_the_same_as_a_plain_trainer(train_array, images, tmp_path, settings):
     assert array.outcomes["red"].facts["steps"] == trainer.global_step
     plain = {name: trainer.callback_metrics[f"val/{name}"].item() for name in (*METRICS, *SUBSPACE_METRICS)}
     assert array.outcomes["red"].metrics == plain
+
+
+def test_fused_optimizers_are_clipped_in_mixed_precision(train_array):
+    changes = {"optimizer": SGD, "schedule": None}
+    array = train_array({"red": changes}, precision="bf16-mixed", gradient_clip_val=1e-6)
+    for name, weight in draw_module({**CONFIG, **changes}).state_dict().items():
+        assert torch.allclose(array.weights("red")[name], weight, atol=1e-4)  # 20 steps of 1e-6 times 0.1
 
 
 @pytest.mark.parametrize(("how", "message"), [("raise", "torn"), ("nan", "the loss is nan at step 6")])

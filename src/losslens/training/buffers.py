@@ -19,6 +19,7 @@ class Buffers(MutableMapping[str, Any]):
 
     def __init__(self, names: Iterable[str], counter: Tensor, length: int) -> None:
         self._counter = counter
+        self._places = torch.arange(length, device=counter.device)
         self._kept = {name: torch.zeros(length, device=counter.device) for name in names}
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -26,7 +27,8 @@ class Buffers(MutableMapping[str, Any]):
             raise ValueError(f"{name} is not logged at every step")
         device = self._counter.device
         value = value.float().reshape(1) if isinstance(value, Tensor) else torch.full((1,), value, device=device)
-        self._kept[name].index_copy_(0, self._counter, value)
+        kept = self._kept[name]  # index_copy_ would sort, and may look at the counter, where bits are to be the same
+        kept.copy_(torch.where(self._places == self._counter, value, kept))
 
     def __getitem__(self, name: str) -> Tensor:
         return self._kept[name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
@@ -102,9 +103,14 @@ class VariantTrainer:
         return total_steps(self._trainer, self.num_training_batches) or self.num_training_batches  # schedules need some
 
     def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip as the array's settings say."""
+        """Clip as the array's settings say; by torch, since Lightning refuses fused optimizers in mixed precision."""
         array: Any = self._trainer.lightning_module
-        self._trainer.precision_plugin.clip_gradients(optimizer, *array.clip)
+        most, algorithm = array.clip
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        if most > 0 and algorithm is GradClipAlgorithmType.VALUE:
+            torch.nn.utils.clip_grad_value_(parameters, most)
+        elif most > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, most)
 
     def dump_checkpoint(self, *, weights_only: bool = False) -> dict[str, Any]:
         """Return what a checkpoint of this variant alone holds; callbacks and module add to it as they do elsewhere."""
