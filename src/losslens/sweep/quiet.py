@@ -10,12 +10,14 @@ from losslens.files import is_disk_error
 
 
 def be_quiet() -> None:
-    """Keep Lightning from listing devices, and from advertising."""
+    """Keep Lightning from listing devices and advertising, and from warnings that a user can do nothing about."""
     for package in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever asks for a profile sees it
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*srun", module="lightning")  # which no array needs
+    warnings.filterwarnings("ignore", "GPU available but not used", module="lightning")  # as the user asked
+    warnings.filterwarnings("ignore", ".*new API settings to control TF32")  # Lightning asks torch 2.11 in the old way
 
 
 @contextmanager
