@@ -78,7 +78,7 @@ def write_images(images: Images, folder: Path) -> None:
 def main() -> None:
     """Measure all, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     num_steps = parser.parse_args().steps
     device = "gpu" if torch.cuda.is_available() else "cpu"
     images = Photos(

@@ -59,7 +59,7 @@ def small_project(folder):
                 path.unlink()
     change(folder / "conf" / "data" / "photos.yaml", "train_size: 1600", "train_size: 36")
     change(folder / "conf" / "data" / "photos.yaml", "val_size: 72", "val_size: 9")
-    change(folder / "conf" / "trainer" / "auto.yaml", ",400}", ",9}")
+    change(folder / "conf" / "trainer" / "auto.yaml", ",300}", ",9}")
     change(folder / "conf" / "trainer" / "auto.yaml", "accelerator: auto", "accelerator: cpu")
     return folder
 

@@ -13,3 +13,11 @@ def test_what_waits_for_the_end_is_done_before_a_quick_one():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "printed thread\nat the end\n")
+
+
+def test_a_profiler_comes_to_its_end(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("from losslens.sweep.start import leave; leave(); print('goes on')")
+    done = subprocess.run([sys.executable, "-m", "cProfile", program], capture_output=True, text=True)
+    assert "goes on" in done.stdout
+    assert "function calls" in done.stdout

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -165,11 +165,14 @@ def fast_imports() -> Iterator[None]:
         gc.enable()
 
 
-def leave() -> NoReturn:
+def leave() -> None:
     """End the program as a success, without the second in which Python takes apart what torch made at its import.
 
-    What is to happen at its end happens, as in children of `multiprocessing`.
+    What is to happen at its end happens, as in children of `multiprocessing`. Does nothing if somebody watches the
+    program: a debugger or a profiler, which is still to write what it saw.
     """
+    if sys.gettrace() or sys.getprofile():
+        return
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

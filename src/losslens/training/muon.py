@@ -63,7 +63,8 @@ def orthogonalized(gradient: Tensor) -> Tensor:
     if gradient.ndim < 2:
         unit: Tensor = gradient / (gradient.norm() + EPSILON) * gradient.numel() ** 0.5
         return unit
-    matrix = gradient.reshape(len(gradient), -1).float()
+    rows = gradient.movedim(1, -1)  # a convolution's as they lie in memory; the order of columns does not matter
+    matrix = rows.reshape(len(rows), -1).float()
     scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -72,5 +73,5 @@ def orthogonalized(gradient: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    change: Tensor = ((x.T if tall else x) * scale).reshape(gradient.shape).to(gradient)
-    return change
+    change: Tensor = ((x.T if tall else x) * scale).reshape(rows.shape).to(gradient)
+    return change.movedim(-1, 1)
