@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from losslens.files import write, write_json
@@ -44,6 +45,10 @@ def make_report(
     studies: dict[str, Study] = {}
     notes: list[str] = []
 
+    def drawn() -> list[dict[int, Image.Image]]:
+        made: list[dict[int, Image.Image]] = known.get("films", lambda: films(sweep))
+        return made
+
     measuring: Makers = {}
     if study:
         import sklearn.linear_model  # noqa: F401, whose libraries are to be there when they are limited
@@ -51,11 +56,9 @@ def make_report(
         measuring["study of codes and colors"] = lambda: studies.update(study_sweep(sweep, known, notes.append))
         measuring["baselines"] = lambda: measure_baselines(sweep, lambda data: decoded(data, known))
     if pictured:
-        measuring["progress.webp"] = lambda: write_progress(known.get("films", lambda: films(sweep)), folder)
+        measuring["progress.webp"] = lambda: write_progress(drawn(), folder)
         if not alone:  # its folder is a variant's run already
-            measuring["TensorBoard run of the sweep"] = lambda: write_sweep_run(
-                known.get("films", lambda: films(sweep)), folder
-            )
+            measuring["TensorBoard run of the sweep"] = lambda: write_sweep_run(drawn(), folder)
     _, errors = _attempt(measuring)
 
     showing: Makers = {"results.csv, results.json": lambda: write_results(sweep, folder)}
