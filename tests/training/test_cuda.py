@@ -11,26 +11,27 @@ from variants import ADAM, DIFFERENT, MODEL, MSE, ONE_CYCLE, SGD, assert_nearly_
 
 from losslens.training import array as array_module
 from losslens.training import cuda as cuda_module
+from losslens.training.capture import CaptureFailed
 from losslens.training.cuda import GraphEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
 
 class RecordedEngine(GraphEngine):
-    """Takes a call for a capture, and calls for replays; what fails in capture and how large a turn fits can be set."""
+    """Takes a call for a capture, and calls for replays; what fails in capture and how many fit can be set."""
 
     refuses: str | None = None
-    largest_turn = 100
+    most_streams = 100
     recorded: ClassVar[list[int]] = []
 
-    def _record(self, steps):
-        if len(steps) > self.largest_turn:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        for member in steps:
+    def _record(self, shared):
+        if min(len(shared.members), self.num_streams) > self.most_streams:
+            raise CaptureFailed(self.most_streams, torch.OutOfMemoryError("CUDA out of memory"))
+        for place, member in enumerate(shared.members):
             if member.name == self.refuses:
-                raise RuntimeError("operation not permitted when stream is capturing\nand more")
-        self.recorded.append(len(steps))
-        return lambda: [step() for step in steps.values()]
+                raise CaptureFailed(place, RuntimeError("operation not permitted when stream is capturing\nand more"))
+        self.recorded.append(len(shared.members))
+        return lambda: [call() for call in (shared.begin, *shared.branches, shared.end)]
 
 
 @pytest.fixture
@@ -78,19 +79,19 @@ def test_who_asks_to_stop_takes_no_step_more(train_array, engine, monkeypatch):
     assert {name: outcome.facts["steps"] for name, outcome in array.outcomes.items()} == dict.fromkeys(DIFFERENT, 5)
 
 
-def test_memory_that_does_not_last_for_all_makes_turns(train_array, engine):
+def test_memory_that_does_not_last_for_all_at_once(train_array, engine):
     whole = train_array(DIFFERENT)
-    engine.largest_turn = 1
-    turns = train_array(DIFFERENT)
-    assert turns.lines == [
-        "out of memory: from here on variants compute in 2 turns",
-        "out of memory: from here on variants compute in 3 turns",
-    ]
+    engine.most_streams = 1
+    fewer = train_array(DIFFERENT)
+    assert fewer.lines == ["out of memory: from here on variants compute 1 at a time"]
     for name in DIFFERENT:
-        assert_same_bits(turns.weights(name), whole.weights(name))
-    engine.largest_turn = 0
+        assert_same_bits(fewer.weights(name), whole.weights(name))
+    engine.most_streams = 0
     none = train_array({"red": {}})
-    assert none.lines == ["red: trains one step at a time, without a CUDA graph: out of memory"]
+    assert none.lines == [
+        "out of memory: from here on variants compute 1 at a time",
+        "red: trains one step at a time, without a CUDA graph: out of memory",
+    ]
     assert none.outcomes["red"].facts["steps"] == 20
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.plugins import Precision
 from test_module import MODEL, RED
 
 from losslens import memory
@@ -16,12 +17,12 @@ def test_a_step_is_measured_on_a_copy():
     module = LitAutoencoder(MODEL, RED)
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
     images = torch.rand(8, 3, 16, 16)
-    need = measure_step(module, images, torch.device("cpu"))
+    need = measure_step(module, images, torch.device("cpu"), Precision())
     bytes_of_weights = sum(weight.nbytes for weight in module.parameters())
     # Weights, gradients and Adam's two averages, and per tensor one count of steps.
     assert need.state == pytest.approx(4 * bytes_of_weights, abs=200)
     assert need.step > 2 * images.nbytes
-    twice = measure_step(module, torch.rand(16, 3, 16, 16), torch.device("cpu"))
+    twice = measure_step(module, torch.rand(16, 3, 16, 16), torch.device("cpu"), Precision())
     assert twice.state == need.state
     assert 1.5 * need.step < twice.step < 2.5 * need.step
     assert all(torch.equal(weight, before[name]) for name, weight in module.state_dict().items())

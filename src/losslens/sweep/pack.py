@@ -125,7 +125,7 @@ def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
     def measure(module: LitAutoencoder, batch: Tensor) -> Cost:
         step, forward = time_step(module, batch, device, variants[0].threads, trainer.precision_plugin)
         seconds = steps * step + validations * forward * len(images.val) / len(batch)
-        return Cost(measure_step(module, batch, device), seconds)
+        return Cost(measure_step(module, batch, device, trainer.precision_plugin), seconds)
 
     return measure_kinds(variants, images, measure, Cost(Need(0, 0), 0.0))
 

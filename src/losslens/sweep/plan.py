@@ -117,8 +117,13 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
         return [list(variants[first : first + most]) for first in range(0, len(variants), most)]
     if len(variants) == 1:
         return [list(variants)]
-    device = make_trainer(variants[0].config["trainer"], variants[0].folder, []).strategy.root_device
-    needs = measure_kinds(variants, images, lambda module, batch: measure_step(module, batch, device), Need(0, 0))
+    trainer = make_trainer(variants[0].config["trainer"], variants[0].folder, [])
+    device = trainer.strategy.root_device
+
+    def measure(module: LitAutoencoder, batch: Tensor) -> Need:
+        return measure_step(module, batch, device, trainer.precision_plugin)
+
+    needs = measure_kinds(variants, images, measure, Need(0, 0))
     arrays, first = [], 0
     while first < len(variants):
         count = variants_that_fit(needs[first:], free_memory(device), num_workers if device.type == "cpu" else None)

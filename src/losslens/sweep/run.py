@@ -30,7 +30,7 @@ from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
-from losslens.training.peers import num_peers
+from losslens.training.peers import check_accelerator, num_peers
 from losslens.training.state import read_every, remove_states
 from losslens.training.stop import Stop
 
@@ -58,6 +58,9 @@ def run_sweep(
         plan_only(jobs, folder, single, workers)
         return []
     read_every(jobs[0][0].checkpoint.every)
+    if _trains_here(workers):
+        for config, *_ in jobs:
+            check_accelerator(config.trainer)
     with locked(folder):
         withdraw_arrays(folder)  # of processes that were to train them later
         stored = stored_variants(folder)
@@ -140,8 +143,8 @@ def _run(
     searching = settings["optimize"] is not None
     report_wanted = settings["report"] and not searching
     shown: list[Path] = []
-    alone = workers is None or isinstance(workers, LocalProcesses)
-    if alone and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
+    here = _trains_here(workers)
+    if here and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
         workers = LocalProcesses(1)  # which starts those that train together
     with stopped_by_signals(stop), quiet_writers():
         with _progress(console, count) as show_share:
@@ -156,6 +159,8 @@ def _run(
                 fail_fast=settings["fail_fast"],
             )
             sweep.say(f"{count} in {folder}{_already(states)}")
+            if here and torch.backends.mps.is_available():
+                sweep.say("training on the CPU: Apple's GPU is not used")
             if workers is None:
                 sweep.train(wanted)
             elif sweep.hand_over(wanted, workers, {"report": report_wanted, "fail_fast": settings["fail_fast"]}):
@@ -182,6 +187,10 @@ def _run(
     if left:  # by workers that were ended
         raise SweepInterrupted(f"{len(left)} variants are not done", resume, 1)
     return found
+
+
+def _trains_here(workers: Workers | None) -> bool:
+    return workers is None or isinstance(workers, LocalProcesses)
 
 
 def _already(states: Mapping[str, str]) -> str:

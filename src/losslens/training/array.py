@@ -1,8 +1,7 @@
 """Many variants in lockstep under one Trainer, each as if it were alone."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -110,7 +109,8 @@ class VariantArray(L.LightningModule):
         # The steps of this epoch before the one that it goes on from are passed over.
         passed = min(num_steps, max(0, self.first_step - self.trainer.global_step))
         if passed < num_steps:
-            with _no_autocast_cache():
+            # The Trainer's autocast is around all of this; a member's is around its forward pass alone.
+            with torch.autocast(self.trainer.strategy.root_device.type, enabled=False):
                 self.engine.run(self.members, batch.steps(passed, num_steps), self.stop)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for _ in range(num_steps):  # what makes the Trainer's global_step
@@ -165,8 +165,7 @@ class VariantArray(L.LightningModule):
                 member.module.validation_step(batch)
                 member.hook_callbacks("on_validation_batch_end", None, batch, batch_idx)
 
-        with _no_autocast_cache():
-            self.engine.each([member for member in self.validated if member.failure is None], validate)
+        self.engine.each([member for member in self.validated if member.failure is None], validate)
 
     def on_validation_epoch_end(self) -> None:
         """Bring the metrics together."""
@@ -183,8 +182,8 @@ class VariantArray(L.LightningModule):
                 member.hook("on_validation_end")
 
         # The default dtype, which some precisions change, is that of all threads: it is changed here, around them all.
-        with _no_autocast_cache(), self.trainer.precision_plugin.forward_context():
-            self.engine.each([member for member in self.validated if member.failure is None], end)
+        with self.trainer.precision_plugin.forward_context():
+            self.engine.each([member for member in self.validated if member.failure is None], end, on_host=True)
         if self.trainer.state.fn == "fit":
             self._let_go()
         else:
@@ -271,14 +270,3 @@ class VariantArray(L.LightningModule):
         self.trainer.should_stop = True
         self.trainer.fit_loop.min_epochs = None
         self.trainer.fit_loop.epoch_loop.min_steps = None
-
-
-@contextmanager
-def _no_autocast_cache() -> Iterator[None]:
-    """Cast weights at every use: the Trainer's autocast spans many steps, and kept casts would be of old weights."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)

@@ -59,7 +59,9 @@ class ThreadEngine:
 
         self.each([member for member in members if member.active], step)
 
-    def each(self, members: Sequence[Member], function: Callable[[Member], bool | None]) -> None:
+    def each(
+        self, members: Sequence[Member], function: Callable[[Member], bool | None], *, on_host: bool = False
+    ) -> None:
         """Call a function for all members, in parallel, and again for those for which it returns true.
 
         An error ends its member's part in the array, and nothing else. When memory runs out, the call is repeated, and
@@ -108,4 +110,3 @@ class ThreadEngine:
 
     def _start_worker(self) -> None:
         torch.set_num_threads(self.num_threads)
-        torch.set_autocast_cache_enabled(False)

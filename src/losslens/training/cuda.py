@@ -2,33 +2,56 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from losslens.data.store import Chunk, gather
-from losslens.training.buffers import Buffers
+from losslens.training.capture import Capture, CaptureFailed, waits
 from losslens.training.member import Member
-from losslens.training.memory import OutOfMemory
-from losslens.training.rates import fixed_settings, learning_rates, next_rates
+from losslens.training.memory import OutOfMemory, is_out_of_memory
+from losslens.training.rates import fixed_settings, single_rates
+from losslens.training.shared_step import SharedStep
 from losslens.training.stop import Stop
 
 SPAN_SECONDS = 1.0  # after which the host looks whether it is asked to stop
+SPAN_STEPS = 64  # at most; while they are computed, the host looks at those before
 WARM_UP_STEPS = 3  # taken one by one: libraries choose their kernels, optimizers make their state
+NUM_STREAMS = 16  # variants that compute at once: more do not raise the rate at which a GPU begins kernels
+NUM_THREADS = 8  # for pictures and files
 
 Replay = Callable[[], None]
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Steps that the device was asked for.
+
+    Args:
+        num_steps: of each variant.
+        names: of what each one logs.
+        values: of all of it, float32 `(values, steps)`, on their way here.
+        done: when they are here.
+        begun: when they were asked for.
+    """
+
+    num_steps: int
+    names: dict[Member, list[str]]
+    values: Tensor
+    done: torch.cuda.Event | None
+    begun: float
+
+
 class GraphEngine:
-    """Replays many steps without the host: batch indices, learning rates and what is logged live in device buffers.
+    """Replays many steps without the host, which meanwhile looks at those before.
 
-    So do images that are staged for each chunk: it is copied into the buffer that the graph reads.
-
-    Each variant computes on a stream of its own. The first steps are taken one by one; then the step of all is
-    captured, anew when a variant leaves. When memory runs out in that, variants are captured in turns that share their
-    memory. A variant that cannot be captured is told with the reason, and goes on one step at a time.
+    The first steps are taken one by one; in the last of them is seen who lets the host wait. Then the step of all is
+    captured, anew when a variant leaves. When memory runs out in that, fewer variants compute at once. A variant that
+    cannot be captured is told with the reason, and goes on one step at a time.
 
     Args:
         device: of the variants.
@@ -38,71 +61,92 @@ class GraphEngine:
     def __init__(self, device: torch.device, say: Callable[[str], None]) -> None:
         self.device = device
         self.say = say
-        self.num_turns = 1
-        self._refused: dict[Member, str] = {}
+        self.num_streams = NUM_STREAMS
+        self._refused: set[Member] = set()
         self._settings: dict[Member, Any] = {}
-        self._streams: dict[Member, torch.cuda.Stream] = {}
-        self._counter = torch.zeros(1, dtype=torch.int64, device=device)
-        self._room = 0  # most steps of a chunk so far
+        self._capture = Capture(device)
+        self._length = 0  # most steps of a span so far
+        self._num_warm = 0  # steps that were taken one by one
         self._seconds_per_step = SPAN_SECONDS  # until it is measured
+        self._waiting: _Span | None = None
+        self._looked = 0.0  # when
         self.close()
 
     def run(self, members: Sequence[Member], chunk: Chunk, stop: Stop) -> None:
         """Take the steps of a chunk with the members that still train; each has its row.
 
-        Asked to stop, it ends after a span that takes about a second; then all have taken the same number of steps.
+        Asked to stop, it ends after two spans, each of about a second; then all have taken the same number of steps.
         """
-        num_steps, taken = chunk.num_steps, 0
-        self._room = max(self._room, num_steps)
-        while taken < num_steps and not (stop and taken):
-            span = min(num_steps - taken, max(1, int(SPAN_SECONDS / self._seconds_per_step)))
-            begin = time.perf_counter()
-            self._run_span(members, chunk.steps(taken, taken + span))
-            self._seconds_per_step = (time.perf_counter() - begin) / span
-            taken += span
-
-    def _run_span(self, members: Sequence[Member], chunk: Chunk) -> None:
-        end = chunk.num_steps
-        rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
-        first = 0
-        for member, row in rows.items():
-            self._settings.setdefault(member, fixed_settings(member))
-            if self._may_capture(member):
-                first = min(end, max(0, WARM_UP_STEPS - (member.step - member.first_step)))
-                self._take_steps(member, row, chunk, 0, first)
-            else:
-                self._take_steps(member, row, chunk, 0, end)
-        warm = [member for member in rows if member.active and member not in self._refused]
-        if first < end and warm:
-            ready = [member for member in warm if self._may_capture(member)]
-            room = end <= self._length and len(chunk.images) <= len(self._images)
-            if ready and (ready != self._captured or not room):
-                self._capture(ready, rows, chunk)
-            for member in warm:
-                if member in self._refused:
-                    self._take_steps(member, rows[member], chunk, first, end)
-            if self._captured:
-                self._replay(chunk, first, end)
-        for stream in self._streams.values():
-            torch.cuda.current_stream().wait_stream(stream)
-
-    def each(self, members: Sequence[Member], function: Callable[[Member], Any]) -> None:
-        """Call a function for all members, one after another; an error ends its member's part in the array."""
         for member in members:
+            if member.active and member not in self._settings:
+                self._settings[member] = fixed_settings(member.optimizer)
+        self._length = max(self._length, min(chunk.num_steps, SPAN_STEPS))
+        self._given = self._event()
+        if chunk.staged and self._shared and len(chunk.images) <= len(self._shared.images):
+            self._shared.images[: len(chunk.images)].copy_(chunk.images)
+        taken = 0
+        while taken < chunk.num_steps and not (stop and taken):
+            left = chunk.num_steps - taken
+            rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
+            if self._num_warm < WARM_UP_STEPS:
+                span = min(left, WARM_UP_STEPS - self._num_warm)
+                self._num_warm += span
+                for place, member in enumerate(rows):
+                    self._take_steps(member, place, rows[member], chunk.steps(taken, taken + span))
+            else:
+                span = min(left, SPAN_STEPS, max(1, int(SPAN_SECONDS / self._seconds_per_step)))
+                self._run_span(rows, chunk, taken, taken + span)
+            taken += span
+        self._look()
+        if self._given is not None:
+            for place in range(min(self.num_streams, len(members))):
+                torch.cuda.current_stream().wait_stream(self._capture.stream(place))
+
+    def _run_span(self, rows: dict[Member, int], chunk: Chunk, first: int, end: int) -> None:
+        """Let captured variants take steps; beside them, those that cannot be captured."""
+        begin = time.perf_counter()
+        ready = [member for member in rows if self._may_capture(member)]
+        shared = self._shared
+        fits = shared and shared.length >= end - first and len(shared.images) >= len(chunk.images)
+        if ready and not (fits and shared and shared.members == ready):
+            self._look()
+            self._capture_all([member for member in ready if member.active], chunk)
+        span = self._ask(rows, chunk, first, end) if ready and self._shared else None
+        for place, member in enumerate(rows):
+            if member.active and member in self._refused:
+                self._take_steps(member, place, rows[member], chunk.steps(first, end))
+        self._look()
+        self._waiting = span
+        if span is None:
+            self._seconds_per_step = (time.perf_counter() - begin) / (end - first)
+
+    def each(self, members: Sequence[Member], function: Callable[[Member], Any], *, on_host: bool = False) -> None:
+        """Call a function for all members; an error ends its member's part in the array.
+
+        Args:
+            members: for which it is called.
+            function: that is called.
+            on_host: it draws and writes more than it computes; it is called for several members at once.
+        """
+
+        def call(member: Member) -> None:
             try:
                 function(member)
             except (Exception, SystemExit) as error:
                 member.fail(error)
 
+        if on_host:
+            with ThreadPoolExecutor(NUM_THREADS) as pool:
+                list(pool.map(call, members))
+        else:
+            for member in members:
+                call(member)
+
     def close(self) -> None:
-        """Forget the graphs and the memory that they hold."""
-        self._captured: list[Member] = []
-        self._replays: list[Replay] = []
-        self._length = 0
-        self._images = torch.empty(0)
-        self._logged: dict[Member, Buffers] = {}
-        self._rates: dict[Member, Tensor] = {}
-        self._pool: Any = None
+        """Forget the graph and the memory that it holds."""
+        self._shared: SharedStep | None = None
+        self._replay: Replay | None = None
+        self._capture.forget()
 
     def _may_capture(self, member: Member) -> bool:
         """Whether nothing is known to speak against a graph; what does is told, once."""
@@ -117,7 +161,7 @@ class GraphEngine:
             return "a callback looks at every step"
         if member.random.drawn:
             return "it draws random numbers in its steps"
-        if fixed_settings(member) != self._settings[member]:
+        if fixed_settings(member.optimizer) != self._settings[member]:
             return "its schedule changes more than the learning rate"
         for state in member.optimizer.state.values():
             for name, value in state.items():
@@ -127,18 +171,19 @@ class GraphEngine:
         return None
 
     def _refuse(self, member: Member, reason: str) -> None:
-        self._refused[member] = reason
+        self._refused.add(member)
         self.say(f"{member.name}: trains one step at a time, without a CUDA graph: {reason}")
 
-    def _take_steps(self, member: Member, row: int, chunk: Chunk, first: int, end: int) -> None:
-        """Take steps without a graph; the host looks at the losses once, at the end."""
+    def _take_steps(self, member: Member, place: int, row: int, chunk: Chunk) -> None:
+        """Take steps without a graph, at that place among all; the host looks at the losses once, at the end."""
         losses: list[Tensor] = []
         begin = member.step
         try:
-            with self._stream(member):
-                for position in range(first, end):
-                    indices, mirror = chunk.indices[row, position], chunk.mirror[row, position]
-                    losses.append(member.train(gather(chunk.images, indices, mirror), look=False))
+            with self._stream(place):
+                for indices, mirror in zip(chunk.indices[row], chunk.mirror[row], strict=True):
+                    images, rates = gather(chunk.images, indices, mirror), single_rates(member.optimizer)
+                    with self._watched(member):
+                        losses.append(member.train(images, look=False, rates=rates))
                     if member.step % member.trainer.log_every_n_steps == 0:
                         member.write_log(member.logged, member.step)
                     if member.may_stop():
@@ -150,117 +195,78 @@ class GraphEngine:
         except (Exception, SystemExit) as error:
             member.fail(error)
 
-    def _capture(self, members: list[Member], rows: dict[Member, int], chunk: Chunk) -> None:
+    @contextmanager
+    def _watched(self, member: Member) -> Iterator[None]:
+        """Refuse a member whose last step before the capture lets the host wait for the device."""
+        last = member.step - member.first_step == WARM_UP_STEPS - 1
+        watch = last and self.device.type == "cuda" and self._may_capture(member)
+        watching: AbstractContextManager[list[str]] = waits() if watch else nullcontext([])
+        with watching as found:
+            yield
+        if found:
+            self._refuse(member, f"in its step the host waits for the device: {found[0]}")
+
+    def _capture_all(self, members: list[Member], chunk: Chunk) -> None:
         """Capture the step of members, as many side by side as memory allows; refuse those for which it fails."""
         self.close()
-        self._length = self._room
-        self._indices, self._mirror = (
-            part.new_zeros(len(part), self._length, *part.shape[2:]) for part in (chunk.indices, chunk.mirror)
-        )
-        self._images = chunk.images
+        images, batch_size = chunk.images, chunk.indices.shape[-1]
         if chunk.staged:  # room for any chunk: variants of one order have images in common, in every chunk
-            num_orders, _, batch_size = chunk.indices.unique(dim=0).shape
-            most = max(len(chunk.images), num_orders * self._length * batch_size)
-            self._images = chunk.images.new_empty(most, *chunk.images.shape[1:])
-        self._rates = {
-            member: torch.zeros(len(member.optimizer.param_groups), self._length, device=self.device)
-            for member in members
-        }
-        self._logged = {member: Buffers([*member.logged, "loss"], self._counter, self._length) for member in members}
-        steps = {member: self._captured_step(member, rows[member]) for member in members}
+            most = chunk.indices.unique(dim=0).shape[0] * chunk.num_steps * batch_size
+            images = images.new_zeros(max(len(images), most), *images.shape[1:])
+            images[: len(chunk.images)].copy_(chunk.images)
         while members:
-            size = -(-len(members) // self.num_turns)
-            turns = [members[start : start + size] for start in range(0, len(members), size)]
+            for member in members:
+                member.optimizer.zero_grad()
+            shared = SharedStep(members, images, batch_size, self._length)
             try:
-                self._replays = [self._record({member: steps[member] for member in turn}) for turn in turns]
-            except (OutOfMemory, torch.OutOfMemoryError):
-                self._replays = []
-                if size > 1:
-                    self.num_turns = min(2 * self.num_turns, len(members))
-                    self.say(f"out of memory: from here on variants compute in {self.num_turns} turns")
-                    continue
-                for member in members:
-                    self._refuse(member, "out of memory")
-            except Exception as error:
-                self._replays = []
-                culprits = {member: self._trial(member, steps[member]) for member in members}
-                if not any(culprits.values()):
-                    culprits = dict.fromkeys(members, _first_line(error))
-                for member, reason in culprits.items():
-                    if reason:
+                self._replay = self._record(shared)
+                self._shared = shared
+                return
+            except CaptureFailed as failed:
+                if is_out_of_memory(failed.error) and self.num_streams > 1:
+                    self.num_streams = max(1, min(self.num_streams, len(members)) // 2)
+                    self.say(f"out of memory: from here on variants compute {self.num_streams} at a time")
+                else:
+                    reason = "out of memory" if is_out_of_memory(failed.error) else _first_line(failed.error)
+                    for member in members if failed.branch is None else [members[failed.branch]]:
                         self._refuse(member, reason)
-            else:
-                break
+            self._capture.forget()
             members = [member for member in members if member not in self._refused]
-        self._captured = members
 
-    def _trial(self, member: Member, step: Callable[[], None]) -> str | None:
-        """Capture one member alone, for nothing but the reason if that fails."""
-        try:
-            self._record({member: step})
-        except Exception as error:
-            return _first_line(error)
-        return None
+    def _record(self, shared: SharedStep) -> Replay:
+        return self._capture.record(shared.begin, shared.branches, shared.end, self.num_streams)
 
-    def _captured_step(self, member: Member, row: int) -> Callable[[], None]:
-        """Make a function that takes one optimizer step, with all it needs from device buffers."""
-        images = self._images
-
-        def step() -> None:
-            indices, mirror = (part[row].index_select(0, self._counter)[0] for part in (self._indices, self._mirror))
-            rates = self._rates[member].index_select(1, self._counter)[:, 0]
-            logged, member.logged = member.logged, self._logged[member]
-            try:
-                with learning_rates(member, rates):
-                    member.logged["loss"] = member.optimize(gather(images, indices, mirror), look=False)
-            finally:
-                member.logged = logged
-
-        return step
-
-    def _record(self, steps: dict[Member, Callable[[], None]]) -> Replay:
-        """Capture steps side by side in one graph."""
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        for member in steps:
-            member.optimizer.zero_grad()
-        with torch.cuda.graph(graph, pool=self._pool):
-            main = torch.cuda.current_stream()
-            for member, step in steps.items():
-                self._streams[member].wait_stream(main)
-                with torch.cuda.stream(self._streams[member]):
-                    step()
-            for member in steps:  # only now, else each would wait for the one before
-                main.wait_stream(self._streams[member])
-        return graph.replay
-
-    def _replay(self, chunk: Chunk, first: int, end: int) -> None:
-        """Replay steps, then let the host see what they logged."""
-        num_steps = end - first
-        if chunk.staged:
-            self._images[: len(chunk.images)].copy_(chunk.images)
-        self._indices[:, :num_steps].copy_(chunk.indices[:, first:end])
-        self._mirror[:, :num_steps].copy_(chunk.mirror[:, first:end])
-        for member in self._captured:
-            self._rates[member][:, :num_steps].copy_(next_rates(member, num_steps))
-        self._counter.zero_()
+    def _ask(self, rows: dict[Member, int], chunk: Chunk, first: int, end: int) -> _Span:
+        """Ask the device for steps of those captured, and for what they log."""
+        assert self._shared is not None
+        assert self._replay is not None
+        begun, mine = time.perf_counter(), [rows[member] for member in self._shared.members]
+        num_steps = self._shared.prepare(*([part[row, first:end] for row in mine] for part in chunk[1:3]))
         for _ in range(num_steps):
-            for replay in self._replays:
-                replay()
-            self._counter.add_(1)
-        values = torch.cat([torch.stack(list(self._logged[member].values())) for member in self._captured]).tolist()
-        for member in self._captured:
-            names = list(self._logged[member])
-            logged = dict(zip(names, values, strict=False))
-            values = values[len(names) :]
-            try:
-                self._look(member, logged, num_steps)
-            except Exception as error:
-                member.fail(error)
+            self._replay()
+        names = {member: list(logged) for member, logged in self._shared.logged.items()}
+        return _Span(num_steps, names, self._shared.values(num_steps), self._event(), begun)
 
-    def _look(self, member: Member, logged: dict[str, list[float]], num_steps: int) -> None:
-        """Count replayed steps; look at their losses, and write what is due."""
+    def _look(self) -> None:
+        """Count the steps that were asked for before; look at their losses, and write what is due."""
+        span, self._waiting = self._waiting, None
+        if span is None:
+            return
+        if span.done is not None:
+            span.done.synchronize()
+        now = time.perf_counter()
+        self._seconds_per_step = (now - max(self._looked, span.begun)) / span.num_steps
+        self._looked = now
+        values = span.values.tolist()
+        for member, names in span.names.items():
+            logged, values = dict(zip(names, values, strict=False)), values[len(names) :]
+            if member.failure is None:
+                try:
+                    self._look_at(member, logged, span.num_steps)
+                except Exception as error:
+                    member.fail(error)
+
+    def _look_at(self, member: Member, logged: dict[str, list[float]], num_steps: int) -> None:
         losses = logged.pop("loss")
         for position in range(num_steps):
             member.check(losses[position], member.step + 1)
@@ -268,16 +274,19 @@ class GraphEngine:
             if member.step % member.trainer.log_every_n_steps == 0:
                 member.write_log({name: values[position] for name, values in logged.items()}, member.step)
 
+    def _event(self) -> torch.cuda.Event | None:
+        """Mark what the device was asked for so far."""
+        return torch.cuda.current_stream().record_event() if self.device.type == "cuda" else None
+
     @contextmanager
-    def _stream(self, member: Member) -> Iterator[None]:
-        """Compute on the member's own stream, after all that was asked for before."""
-        if self.device.type != "cuda":  # where this is tested by its logic
+    def _stream(self, place: int) -> Iterator[None]:
+        """Compute beside the others, after what was asked for before this chunk."""
+        if self._given is None:  # where this is tested by its logic
             yield
             return
-        if member not in self._streams:
-            self._streams[member] = torch.cuda.Stream(self.device)
-        self._streams[member].wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._streams[member]):
+        stream = self._capture.stream(place % self.num_streams)
+        stream.wait_event(self._given)
+        with torch.cuda.stream(stream):
             yield
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from losslens.losses import check_loss
 from losslens.training.array import VariantArray
 from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepReport
 from losslens.training.check import check_autoencoder, seen_directions
+from losslens.training.cuda import NUM_THREADS
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
@@ -26,12 +28,12 @@ from losslens.training.module import draw_module
 from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
-from losslens.training.trainer import clipping, epoch_steps, go_on, make_trainer
+from losslens.training.trainer import clipping, determinism_as_before, epoch_steps, go_on, make_trainer
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
-# Steps at once. On a CPU enough to keep all cores busy; on a GPU enough to hide what the Trainer costs.
-CHUNK = {"cpu": 8, "cuda": 64}
+# Steps at once: enough to keep all cores busy, or on a GPU to hide what the Trainer costs.
+CHUNK = {"cpu": 8, "cuda": 256}
 # With these the Trainer counts batches for itself, so that a batch has to be one step.
 COUNTED_IN_BATCHES = {"val_check_interval": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}
 
@@ -84,6 +86,7 @@ class _Part:
     seconds_before: float  # of training, in earlier processes
 
 
+@determinism_as_before()
 def fit(
     variants: Sequence[Variant],
     images: Images,
@@ -124,10 +127,11 @@ def fit(
     """
     states, stop = states or {}, Stop() if stop is None else stop
     latest = next(iter(states.values()), None)  # as good as any: all are at the same place
-    looked_at = peers.agreed if peers else stop
     start = time.perf_counter()
     settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.init()  # so that what a variant draws there is noticed from the first step on
     chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
     if any(getattr(trainer, key) != plain for key, plain in COUNTED_IN_BATCHES.items()):
         chunk = 1
@@ -167,7 +171,7 @@ def fit(
             clip=clipping(settings),
             say=say,
             every=read_every(variants[0].config["checkpoint"]["every"]),
-            stop=looked_at,
+            stop=peers.agreed if peers else stop,
             stage=latest.stage if latest else Stage.STEP,
         )
         if latest:
@@ -189,24 +193,32 @@ def fit(
     finally:
         torch.set_num_threads(threads_before)
     outcomes: dict[str, Outcome] = {}
+
+    def finish(part: _Part) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        if part.member.failure is None:
+            try:
+                outcome = _finish(part, data, losses or {}, facts, say)
+                if on_done is not None:
+                    on_done(part.variant.name, outcome)
+                outcomes[part.variant.name] = outcome
+            except Exception as error:
+                part.member.fail(error)
+        part.logger.experiment.close()
+
     try:
-        for name, part in parts.items():
-            if stop:
-                raise KeyboardInterrupt
-            if part.member.failure is None:
-                try:
-                    outcome = _finish(part, data, losses or {}, facts, say)
-                    if on_done is not None:
-                        on_done(name, outcome)
-                    outcomes[name] = outcome
-                except Exception as error:
-                    part.member.fail(error)
-            part.logger.experiment.close()
+        if trainer.strategy.root_device.type == "cuda":  # most of it is the host's work
+            with ThreadPoolExecutor(NUM_THREADS) as pool:
+                list(pool.map(finish, parts.values()))
+        else:
+            for part in parts.values():
+                finish(part)
     except KeyboardInterrupt:  # what is trained is not trained again
         array.members = [part.member for name, part in parts.items() if name not in outcomes]
         array.save(Stage.END)
         raise
-    return outcomes
+    return {name: outcomes[name] for name in parts if name in outcomes}
 
 
 def _prepare(
@@ -267,12 +279,14 @@ def _finish(
     others = {name: config for name, config in losses.items() if config != part.variant.config["loss"]}
     if part.variant.config["trainer"].get("limit_val_batches") is not None:
         others = dict(losses)  # the last validation saw some of the images only
+    member.module.to(member.trainer.strategy.root_device)  # from which the Trainer takes it at its end
     measured = measure(member, data, others)
     try:
         part.pictures.finish(member.trainer)  # type: ignore[arg-type]
         show(member, data, part.logger, part.pictures)
     except Exception as error:  # nothing else is lost with it
         say(f"{member.name}: TensorBoard lacks pictures or codes: {type(error).__name__}: {error}")
+    member.module.cpu()
     part.logger.close_session()
     facts = {
         **part.facts,

@@ -18,6 +18,7 @@ from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
 from losslens.training.peers import PeerLost, Peers, is_lost
 from losslens.training.random_stream import RandomStream
+from losslens.training.rates import learning_rates
 from losslens.training.variant_trainer import VariantTrainer
 
 
@@ -175,11 +176,7 @@ class Member:
             getattr(callback, name)(self.trainer, self.module, *arguments)
 
     def fail(self, error: Exception | SystemExit) -> None:
-        """Leave the array with an error.
-
-        Raises:
-            PeerLost: if it is not its own error, but that of another process that trained it.
-        """
+        """Leave the array with an error; raises PeerLost if it is that of another process that trained it."""
         if self.peers and is_lost(error):
             raise PeerLost from error
         if isinstance(error, SystemExit):  # of a library inside of its loss or model
@@ -243,12 +240,13 @@ class Member:
         optimizer.step()
         return shown
 
-    def train(self, images: Tensor, *, look: bool) -> Tensor:
-        """Take one whole step as Lightning's loop does; returns the loss."""
+    def train(self, images: Tensor, *, look: bool, rates: Sequence[float] | None = None) -> Tensor:
+        """Take one whole step as Lightning's loop does, maybe at other learning rates; returns the loss."""
         batch_idx = self.step % max(self.trainer.num_training_batches, 1)
         with self.turn():
             self._call("on_train_batch_start", images, batch_idx)
-            loss = self.optimize(images, look=look)
+            with learning_rates(self.optimizer, rates):
+                loss = self.optimize(images, look=look)
             if self.schedule is not None:
                 self.schedule.step()
             self.step += 1

@@ -4,6 +4,7 @@ import bisect
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Need:
     step: int
 
 
-def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device) -> Need:
+def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device, precision: Any) -> Need:
     """Take one optimizer step with a copy of a module, and measure.
 
     The state is counted on the tensors of weights, gradients and optimizer. A step's bytes are the allocator's peak on
@@ -35,8 +36,9 @@ def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device) -
         module: on the CPU; it is not changed.
         images: a batch, float `(B, 3, H, W)`.
         device: where it is going to train.
+        precision: plugin of the Trainer.
     """
-    copy = deepcopy(module).to(device)
+    copy = precision.convert_module(deepcopy(module)).to(device)
     images = images.to(device)
     optimizer = copy.make_optimizer(copy.parameters())
     kept: dict[int, int] = {}
@@ -49,13 +51,23 @@ def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device) -
         torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = copy.loss(copy(images), images)
+        loss = trial_loss(copy, images, precision)
     loss.backward()
     peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else 2 * sum(kept.values())
     optimizer.step()
     state = [*copy.parameters(), *copy.buffers(), *(weight.grad for weight in copy.parameters())]
     state += [value for values in optimizer.state.values() for value in values.values()]
     return Need(sum(tensor.nbytes for tensor in state if isinstance(tensor, Tensor)), peak)
+
+
+def trial_loss(module: LitAutoencoder, images: Tensor, precision: Any) -> Tensor:
+    """Return the loss of a batch as a training step computes it; nothing is logged."""
+    images = precision.convert_input(images)
+    with precision.forward_context():
+        reconstructions = module(images)
+        with torch.autocast(images.device.type, enabled=False):
+            loss: Tensor = module.loss(reconstructions, images)
+    return loss
 
 
 def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None) -> int:

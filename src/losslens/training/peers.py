@@ -105,7 +105,16 @@ def is_lost(error: BaseException) -> bool:
 
 def on_gpus(trainer: Mapping[str, Any]) -> bool:
     """Whether a Trainer's settings lead to GPUs on this machine."""
-    return trainer.get("accelerator") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a Trainer's settings want a device that variants do not train on, or that is not here."""
+    wanted = trainer.get("accelerator", "auto")
+    if wanted not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"trainer.accelerator={wanted}: variants train on CUDA GPUs and on the CPU: use trainer=auto")
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator={wanted}, and PyTorch sees no CUDA GPU here: use trainer=auto")
 
 
 def join_peers(trainer: Mapping[str, Any], wish: Stop) -> Peers:

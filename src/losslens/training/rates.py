@@ -1,35 +1,42 @@
 """What of an optimizer a CUDA graph holds as constants, and the learning rates, which it reads from the device."""
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from losslens.training.member import Member
 
-
-def fixed_settings(member: Member) -> list[dict[str, Any]]:
-    """Settings of the optimizer that a graph holds as constants."""
-    groups = member.optimizer.param_groups
+def fixed_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Settings of an optimizer that a graph holds as constants."""
+    groups = optimizer.param_groups
     return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
 
 
-def next_rates(member: Member, num_steps: int) -> Tensor:
-    """Step the schedule ahead; returns the learning rates on its way, float32 `(groups, steps)`."""
+def single_rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return the learning rates, one a group, rounded to float32: as a graph reads them, so that its bits are equal."""
+    return [struct.unpack("f", struct.pack("f", float(group["lr"])))[0] for group in optimizer.param_groups]
+
+
+def next_rates(optimizer: torch.optim.Optimizer, schedule: Any, num_steps: int) -> Tensor:
+    """Step a schedule ahead; returns the learning rates on its way, float32 `(groups, steps)`."""
     rates = []
     for _ in range(num_steps):
-        rates.append([float(group["lr"]) for group in member.optimizer.param_groups])
-        if member.schedule is not None:
-            member.schedule.step()
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+        if schedule is not None:
+            schedule.step()
     return torch.tensor(rates).T
 
 
 @contextmanager
-def learning_rates(member: Member, rates: Tensor) -> Iterator[None]:
-    """Let the optimizer read its learning rates, one per group, from the device."""
-    groups = member.optimizer.param_groups
+def learning_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float] | Tensor | None) -> Iterator[None]:
+    """Let an optimizer use other learning rates, one a group: numbers, or a tensor on the device; None: its own."""
+    if rates is None:
+        yield
+        return
+    groups = optimizer.param_groups
     own = [group["lr"] for group in groups]
     for group, rate in zip(groups, rates, strict=True):
         group["lr"] = rate

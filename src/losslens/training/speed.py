@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losslens.training.capture import Capture, CaptureFailed
+from losslens.training.memory import trial_loss
 from losslens.training.module import LitAutoencoder
 
 NUM_MEASURED = 5
@@ -25,30 +27,42 @@ def time_step(
         num_threads: of PyTorch on the CPU.
         precision: plugin of the Trainer.
     """
-    copy = deepcopy(module).to(device)
+    copy = precision.convert_module(deepcopy(module)).to(device)
     images = images.to(device)
     optimizer = copy.make_optimizer(copy.parameters())
-
-    def forward() -> Tensor:
-        with precision.forward_context():
-            loss: Tensor = copy.loss(copy(precision.convert_input(images)), images)
-        return loss
+    for group in optimizer.param_groups:
+        if "capturable" in group and device.type == "cuda":
+            group["capturable"] = True
 
     def step() -> None:
         optimizer.zero_grad()
-        forward().backward()
+        trial_loss(copy, images, precision).backward()
         optimizer.step()
 
     def validate() -> None:
         with torch.no_grad():
-            forward()
+            trial_loss(copy, images, precision)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        return _median_seconds(step, device), _median_seconds(validate, device)
+        return _median_seconds(_replayed(step, device), device), _median_seconds(validate, device)
     finally:
         torch.set_num_threads(threads)
+
+
+def _replayed(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Capture a step as a CUDA graph, as training does, if there is a GPU and the step can be captured."""
+    if device.type != "cuda":
+        return step
+    capture = Capture(device)
+    with torch.cuda.stream(capture.stream(0)):
+        for _ in range(NUM_MEASURED):
+            step()
+    try:
+        return capture.record(lambda: None, [step], lambda: None, 1)
+    except CaptureFailed:
+        return step
 
 
 def _median_seconds(function: Callable[[], None], device: torch.device) -> float:

@@ -1,7 +1,8 @@
 """The Trainer of an array, from a variant's settings."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.member import Stage
-from losslens.training.peers import on_gpus
+from losslens.training.peers import check_accelerator, on_gpus
 from losslens.training.state import SavedState
 
 VALIDATIONS = 4  # of a training that counts steps
@@ -31,6 +32,10 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     Raises:
         ValueError: if an array cannot be trained that way.
     """
+    check_accelerator(config)
+    config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
+    if on_gpus(config):  # cuBLAS reads it once, and an array that wants the same bits may come later
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.get("strategy") == "ddp":  # see peers.py: to the Trainer, each process is alone
         device = [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpus(config) else 1
         config = {**config, "devices": device, "strategy": "auto"}
@@ -67,6 +72,18 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
             f"variants train on one device, not {trainer.world_size}: use trainer.devices=1, or trainer=ddp"
         )
     return trainer
+
+
+@contextmanager
+def determinism_as_before() -> Iterator[None]:
+    """Undo what the Trainer's `deterministic` changes in the whole process."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def counts_steps(config: Mapping[str, Any]) -> bool:

@@ -1,0 +1,99 @@
+"""One step of many variants as a CUDA graph holds it: what each does, and what is done once for all."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losslens.data.store import gather
+from losslens.training.member import Member
+from losslens.training.rates import learning_rates, next_rates
+
+
+class SharedStep:
+    """A step of all members that reads all it needs from the device: batch indices, learning rates, images.
+
+    `begin` makes the batches of all, a `branch` for each member takes its optimizer step, and `end` keeps what they
+    logged. Called again and again, or replayed, that takes the steps that `prepare` laid ready, one after another.
+
+    Args:
+        members: whose step it is.
+        images: uint8 `(N, 3, H, W)`, from which batches are gathered.
+        batch_size: images per step.
+        length: most steps that are laid ready at once.
+    """
+
+    def __init__(self, members: Sequence[Member], images: Tensor, batch_size: int, length: int) -> None:
+        device = images.device
+        self.members = list(members)
+        self.images = images
+        self.length = length
+        self.counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self.indices = torch.zeros(len(members), length, batch_size, dtype=torch.int64, device=device)
+        self.mirror = torch.zeros_like(self.indices, dtype=torch.bool)
+        num_groups = [len(member.optimizer.param_groups) for member in members]
+        self.rates = torch.zeros(sum(num_groups), length, device=device)
+        self.logged: dict[Member, dict[str, Any]] = {}
+        self._groups = [slice(sum(num_groups[:place]), sum(num_groups[: place + 1])) for place in range(len(members))]
+        self._kept: Tensor | None = None
+
+    @property
+    def branches(self) -> list[Callable[[], None]]:
+        """The optimizer step of each member."""
+        return [self._branch(place, member) for place, member in enumerate(self.members)]
+
+    def begin(self) -> None:
+        """Gather the batches and the learning rates of all."""
+        indices, mirror = (part.index_select(1, self.counter)[:, 0] for part in (self.indices, self.mirror))
+        self._batches = gather(self.images, indices.flatten(), mirror.flatten()).unflatten(0, indices.shape)
+        self._now = self.rates.index_select(1, self.counter)[:, 0]
+
+    def _branch(self, place: int, member: Member) -> Callable[[], None]:
+        def step() -> None:
+            logged, member.logged = member.logged, {}
+            try:
+                with learning_rates(member.optimizer, self._now[self._groups[place]]):
+                    loss = member.optimize(self._batches[place], look=False)
+                self.logged[member] = {**member.logged, "loss": loss}
+            finally:
+                member.logged = logged
+
+        return step
+
+    def end(self) -> None:
+        """Keep what all logged, at the place of the step, and count it."""
+        values = [_scalar(value, self.counter.device) for logged in self.logged.values() for value in logged.values()]
+        if self._kept is None:
+            self._kept = torch.empty(len(values), self.length, device=self.counter.device)
+            self._places = torch.arange(self.length, device=self.counter.device)
+        # index_copy_ would sort, and may look at the counter, where bits are to be the same
+        now = self._places == self.counter
+        self._kept.copy_(torch.where(now, torch.stack(values)[:, None], self._kept))
+        self.counter.add_(1)
+
+    def prepare(self, indices: Sequence[Tensor], mirror: Sequence[Tensor]) -> int:
+        """Lay steps ready, and step the schedules ahead, without waiting for the device; returns how many steps.
+
+        Args:
+            indices: of each member, int64 `(steps, B)`.
+            mirror: of each member, bool `(steps, B)`.
+        """
+        num_steps = len(indices[0])
+        self.indices[:, :num_steps].copy_(torch.stack(list(indices)))
+        self.mirror[:, :num_steps].copy_(torch.stack(list(mirror)))
+        rates = torch.cat([next_rates(each.optimizer, each.schedule, num_steps) for each in self.members])
+        if self.counter.device.type == "cuda":
+            rates = rates.pin_memory()
+        self.rates[:, :num_steps].copy_(rates, non_blocking=True)
+        self.counter.zero_()
+        return num_steps
+
+    def values(self, num_steps: int) -> Tensor:
+        """Fetch what was logged in the latest steps, float32 `(values, steps)`: there once the device is that far."""
+        assert self._kept is not None
+        return self._kept[:, :num_steps].to("cpu", non_blocking=True, copy=True)
+
+
+def _scalar(value: Any, device: torch.device) -> Tensor:
+    return value.float().reshape(()) if isinstance(value, Tensor) else torch.full((), float(value), device=device)
