@@ -15,6 +15,7 @@ from losslens.models import Autoencoder
 from losslens.training import LitAutoencoder
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 from losslens.training.module import draw_module
+from losslens.training.muon import Muon
 from losslens.training.trainer import epoch_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -107,6 +108,23 @@ def test_the_same_as_a_plain_trainer(train_array, images, tmp_path, settings):
     assert array.outcomes["red"].facts["steps"] == trainer.global_step
     plain = {name: trainer.callback_metrics[f"val/{name}"].item() for name in (*METRICS, *SUBSPACE_METRICS)}
     assert array.outcomes["red"].metrics == plain
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_optimizer_computes_in_full_precision_as_in_a_plain_trainer(train_array, workers):
+    """Muon multiplies matrices, which the Trainer's autocast would do in bf16."""
+    muon = {"_target_": f"{SeesItsPrecision.__module__}.SeesItsPrecision", "_partial_": True}
+    array = train_array(
+        {name: {"optimizer": muon, "schedule": None} for name in "ab"}, precision="bf16-mixed", workers=workers
+    )
+    assert not array.failures
+
+
+class SeesItsPrecision(Muon):
+    def step(self, closure=None):
+        weight = self.param_groups[0]["params"][0].detach().flatten()[:, None]
+        assert (weight @ weight.T).dtype == torch.float32
+        return super().step(closure)
 
 
 def test_fused_optimizers_are_clipped_in_mixed_precision(train_array):
@@ -254,13 +272,51 @@ class TestOnGPU:
             assert gpu.outcomes[name].metrics["loss"] == pytest.approx(cpu.outcomes[name].metrics["loss"], rel=1e-2)
 
     def test_a_loss_that_looks_goes_on_step_by_step(self, train_array):
-        array = train_array({"red": {}, "looks": {"loss": target(Looks)}}, **self.settings)
+        settings = {**self.settings, "deterministic": True}
+        array = train_array({"red": {}, "looks": {"loss": target(Looks)}}, **settings)
         assert len(array.lines) == 1
-        assert array.lines[0].startswith("looks: trains one step at a time, without a CUDA graph: ")
-        assert_same_bits(array.weights("red"), train_array({"red": {}}, **self.settings).weights("red"))
+        assert array.lines[0].startswith("looks: trains one step at a time, without a CUDA graph: in its step the host")
+        assert_same_bits(array.weights("red"), train_array({"red": {}}, **settings).weights("red"))
+
+    def test_a_loss_that_breaks_a_capture_goes_on_step_by_step(self, train_array):
+        settings = {**self.settings, "deterministic": True}
+        array = train_array({"red": {}, "breaks": {"loss": target(BreaksCaptures)}, "mse": {"loss": MSE}}, **settings)
+        assert len(array.lines) == 1
+        assert array.lines[0].startswith("breaks: trains one step at a time, without a CUDA graph: ")
+        assert_same_bits(array.weights("red"), train_array({"red": {}}, **settings).weights("red"))
+
+    def test_step_by_step_and_replayed_with_the_same_bits(self, train_array, monkeypatch):
+        settings = {**self.settings, "deterministic": True}
+        replayed = train_array(DIFFERENT, **settings)
+        monkeypatch.setattr("losslens.training.cuda.WARM_UP_STEPS", 1000)
+        one_by_one = train_array(DIFFERENT, **settings)
+        for name in DIFFERENT:
+            assert_same_bits(replayed.weights(name), one_by_one.weights(name))
+
+    def test_dropout_is_not_captured(self, train_array):
+        forgetful = {"model": {**MODEL, "_target_": f"{Forgetful.__module__}.Forgetful"}}
+        array = train_array({"red": {}, "odd": forgetful}, **self.settings)
+        assert array.lines == [
+            "odd: trains one step at a time, without a CUDA graph: it draws random numbers in its steps"
+        ]
+
+    def test_gradients_are_clipped(self, train_array):
+        array = train_array({"red": {"optimizer": SGD, "schedule": None}}, **self.settings, gradient_clip_val=1e-6)
+        assert array.lines == []
+        for name, weight in draw_module(CONFIG).state_dict().items():
+            assert torch.allclose(array.weights("red")[name].cpu(), weight, atol=1e-4)
 
 
 class Looks(nn.Module):
     def forward(self, input, target):
         loss = (input - target).abs().mean()
         return loss * 2 if loss.item() > 100 else loss
+
+
+class BreaksCaptures(nn.Module):
+    """Raises in a capture what no eager step shows."""
+
+    def forward(self, input, target):
+        if torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize()
+        return (input - target).abs().mean()

@@ -68,6 +68,30 @@ def test_alone_and_together_with_the_same_bits(train_array, engine, settings):
         assert alone.outcomes[name].metrics == together.outcomes[name].metrics
 
 
+def test_step_by_step_and_replayed_with_the_same_bits(train_array, engine, monkeypatch):
+    """Learning rates on the device are float32, and so are those of the steps before the capture."""
+    replayed = train_array(DIFFERENT, max_epochs=10)
+    monkeypatch.setattr(cuda_module, "WARM_UP_STEPS", 1000)
+    one_by_one = train_array(DIFFERENT, max_epochs=10)
+    for name in DIFFERENT:
+        assert_same_bits(replayed.weights(name), one_by_one.weights(name))
+
+
+def test_the_host_looks_while_the_next_steps_are_computed(train_array, engine, monkeypatch):
+    order = []
+
+    def note(name):
+        method = getattr(engine, name)
+        monkeypatch.setattr(engine, name, lambda self, *arguments: order.append(name) or method(self, *arguments))
+
+    note("_ask")
+    note("_look_at")
+    monkeypatch.setattr(cuda_module, "SPAN_STEPS", 2)
+    train_array({"red": {}}, max_epochs=1)
+    assert order[:3] == ["_ask", "_ask", "_look_at"]
+    assert order.count("_ask") == order.count("_look_at")
+
+
 class StopsAt5(Callback):
     def on_train_batch_end(self, trainer, *_):
         trainer.should_stop = trainer.global_step == 5 or trainer.should_stop

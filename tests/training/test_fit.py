@@ -50,6 +50,33 @@ def test_data_that_does_not_fit_is_streamed(monkeypatch):
     assert place(False, free_images=20) == "streamed"
 
 
+def test_determinism_ends_with_the_training_that_wanted_it(train_array):
+    array = train_array({"red": {}}, deterministic=True)
+    assert not array.failures
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "message"),
+    [
+        ("mps", "error: trainer.accelerator=mps: variants train on CUDA GPUs and on the CPU: use trainer=auto\n"),
+        ("gpu", "error: trainer.accelerator=gpu, and PyTorch sees no CUDA GPU here: use trainer=auto\n"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_at_once(train, tmp_path, accelerator, message):
+    done = train(
+        "-m", "loss=l1,luma", *TINY, f"trainer.accelerator={accelerator}", check=False, CUDA_VISIBLE_DEVICES=""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def test_what_apple_calls_a_gpu_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    config = {"_target_": "lightning.Trainer", "accelerator": "auto", "precision": "auto"}
+    trainer = trainer_module.make_trainer(config, tmp_path, [])
+    assert trainer.strategy.root_device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @pytest.mark.gpu
 def test_a_sweep_on_the_gpu(train, tmp_path):
     arguments = [argument for argument in TINY if argument != "trainer=cpu"]

@@ -80,6 +80,7 @@ def test_takes_objects_too(tmp_path):
     ("schedule", "last"),
     [
         ({"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1}, 4e-7),
+        ({"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1, "pct_start": 0.25}, 4e-7),
         ({"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}, 0.0146447),
         ({"_target_": "torch.optim.lr_scheduler.LinearLR", "total_iters": 2, "start_factor": 0.5}, 0.1),
         (None, 0.1),

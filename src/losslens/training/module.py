@@ -155,11 +155,16 @@ class LitAutoencoder(L.LightningModule):
         schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _total_steps(self, schedule: Callable[..., Any]) -> dict[str, int]:
+    def _total_steps(self, schedule: Callable[..., Any]) -> dict[str, float]:
         """Return the number of steps under the name by which the schedule asks for it, if it does."""
         given = schedule.keywords if isinstance(schedule, partial) else {}
         wanted = [name for name in inspect.signature(schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
-        return {name: self._num_steps("the schedule") for name in wanted[:1] if given.get(name) is None}
+        found: dict[str, float] = {
+            name: self._num_steps("the schedule") for name in wanted[:1] if given.get(name) is None
+        }
+        if given.get("pct_start", 0) * found.get("total_steps", 0) == 1:  # for which OneCycleLR divides by zero
+            found["pct_start"] = given["pct_start"] * (1 + 1e-9)
+        return found
 
     def _num_steps(self, who: str) -> int:
         """Return the number of steps of training, for somebody who needs it."""
