@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help sweep test test-all lint style types bench tensorboard clean
+.PHONY: help sweep test test-all lint style types bench gpu wheels tensorboard clean
 PYTHON ?= python3
 BIN := .venv/bin
 # Byte code of all modules would take a third of the time: that of those which a sweep imports is written below.
@@ -50,6 +50,22 @@ types: .venv/.with-lint
 
 bench: .venv/.with-bench ## measure quality, and speed against what one writes without losslens; a quarter of an hour
 	for script in quality startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# A machine without a network takes the wheels that it lacks from .whl/, where `make wheels` has put them elsewhere.
+ifneq ($(wildcard .whl),)
+gpu: ## on a machine with a GPU: tests, profile and benchmarks, in nine minutes
+	$(PYTHON) benchmarks/gpu.py --wheels .whl $(STEPS)
+else
+gpu: .venv/.with-test .venv/.with-bench
+	$(BIN)/python benchmarks/gpu.py $(STEPS)
+endif
+
+WHEELS ?= hydra-core omegaconf antlr4-python3-runtime platformdirs hydra-joblib-launcher google-crc32c
+wheels: ## put what a machine with a GPU and Python 3.12 may lack into .whl/
+	rm -rf .whl
+	$(PYTHON) -m pip wheel --quiet --no-deps -w .whl -c constraints.txt $(filter-out google-crc32c,$(WHEELS))
+	$(PYTHON) -m pip download --quiet --no-deps -d .whl -c constraints.txt --only-binary=:all: --python-version 3.12 \
+	    --platform manylinux2014_x86_64 $(filter google-crc32c,$(WHEELS))
 
 tensorboard: .venv/.installed ## look at all runs, on localhost only
 	$(BIN)/tensorboard --logdir outputs --host localhost

@@ -1,5 +1,6 @@
 """One variant: losslens, under Lightning's Trainer, against a bare loop, or on a GPU a hand-written CUDA graph."""
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,9 +18,9 @@ from losslens.data import Images
 from losslens.data.store import OrderStream, gather
 from losslens.sweep.folders import register_resolvers
 from losslens.training.fit import Variant, fit
+from losslens.training.trainer import make_trainer
 
 HERE = Path(__file__).parent
-REPEATS = 5
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NUM_STEPS = 150 if DEVICE.type == "cpu" else 4800
 SAME = 1e-3  # relative, of the weights
@@ -32,6 +33,11 @@ def configuration(**changes: Any) -> dict[str, Any]:
     with initialize_config_dir(str(HERE.parent / "conf"), version_base="1.3"):
         config = compose("train", [*overrides, *(f"{key}={value}" for key, value in changes.items())])
     return dict(OmegaConf.to_container(config, resolve=True))
+
+
+def precision(config: dict[str, Any]) -> str:
+    """Name the precision that a variant is trained in."""
+    return str(make_trainer(config["trainer"], HERE, []).precision)
 
 
 def images(num_steps: int, batch_size: int) -> Images:
@@ -63,10 +69,11 @@ def losslens_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[
 def bare_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[str, Tensor]]:
     """Train as one writes it by hand: the same order, model, loss, optimizer and schedule."""
     torch.manual_seed(config["seed"])
+    bf16 = "bf16" in precision(config)
     model, loss = build(config["model"]).to(DEVICE), build_loss(config["loss"]).to(DEVICE)
     optimizer = build(config["optimizer"])(model.parameters())
     if DEVICE.type == "cuda":
-        optimizer.param_groups[0]["capturable"] = True
+        optimizer.param_groups[0]["capturable"] = True  # which Adam asks for
     schedule = build(config["schedule"])(optimizer, total_steps=NUM_STEPS)
     store = data.train.to(DEVICE)
     stream = OrderStream(config["seed"])
@@ -76,7 +83,7 @@ def bare_seconds(config: dict[str, Any], data: Images) -> tuple[float, dict[str,
 
     def step() -> None:
         batch = gather(store, indices.index_select(0, now)[0], mirror.index_select(0, now)[0])
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda", cache_enabled=False):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             reconstructions = model(batch)
         value = loss(reconstructions.float(), batch)
         optimizer.zero_grad()
@@ -117,10 +124,13 @@ def _wait() -> None:
 
 def main() -> None:
     """Measure both in turn, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
     config = configuration()
     data = images(NUM_STEPS, config["data"]["batch_size"])
     pairs = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         (ours, weights), (bare, same) = losslens_seconds(config, data), bare_seconds(config, data)
         difference = max((weights[name] - same[name]).norm() / same[name].norm() for name in same)
         assert difference < SAME or DEVICE.type == "cuda", difference
@@ -134,7 +144,7 @@ def main() -> None:
         ("losslens against it", f"{median(ratios):.3f} times the time", f"{min(ratios):.3f} to {max(ratios):.3f}"),
     ]
     notes = [
-        f"{NUM_STEPS} steps of the default variant, {REPEATS} times in turn; medians, and the range of the ratio.",
+        f"{NUM_STEPS} steps of the default variant, {repeats} times in turn; medians, and the range of the ratio.",
         f"Largest relative difference of a weight at the end, losslens against it: {difference:.1e}.",
         "Validation, pictures and checkpoints are outside of the clock; what losslens logs is inside.",
     ]

@@ -56,6 +56,19 @@ class Plain(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Clock(L.Callback):
+    """Takes the time after the 64th step, and after the last one."""
+
+    def __init__(self) -> None:
+        self.times = {}
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step in (64, trainer.max_steps):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.times[trainer.global_step] = time.perf_counter()
+
+
 @hydra.main(version_base="1.3", config_path=".", config_name="plain")
 def main(config: DictConfig) -> None:
     """Train one variant, and print when it began, when it ended and what it came to."""
@@ -75,6 +88,7 @@ def main(config: DictConfig) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
+        callbacks=[clock := Clock()],
     )
     start = time.time()
     trainer.fit(
@@ -83,6 +97,8 @@ def main(config: DictConfig) -> None:
         DataLoader(val, 128, **loader),
     )
     result = {"loss": config.loss, "start": start, "end": time.time()}
+    (first, begin), (last, end) = clock.times.items()
+    result["seconds_per_step"] = (end - begin) / (last - first)
     result["val_loss"] = trainer.callback_metrics["val/loss"].item()
     Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir, "result.json").write_text(json.dumps(result))
 

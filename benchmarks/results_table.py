@@ -1,10 +1,10 @@
 """Tables of results, with the machine that they were measured on."""
 
-import logging
+import importlib.util
 import os
 import platform
 import re
-import warnings
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,18 +12,21 @@ from pathlib import Path
 import torch
 
 from losslens.machine import machine
+from losslens.sweep.quiet import be_quiet
 
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # else it lists devices and advertises
-warnings.filterwarnings("ignore", ".*LeafSpec")
+be_quiet()
 
 FOLDER = Path(__file__).parent / "results"
 
 
-def write_table(script: str, head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str]) -> None:
-    """Print a table and keep it as `results/<script>--<machine>.md`."""
+def write_table(
+    script: str, head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], variety: str = ""
+) -> None:
+    """Print a table and keep it as `results/<script>--<machine>.md`, of a variety as `<script>-<variety>--...`."""
+    title = "-".join(filter(None, (Path(script).stem, re.sub(r"[^\w]+", "-", variety))))
     cells = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     lines = [
-        f"# {Path(script).stem}",
+        f"# {title}",
         "",
         f"{machine()}; torch {torch.__version__}, Python {platform.python_version()}; {datetime.now(UTC):%Y-%m-%d}.",
         "",
@@ -35,7 +38,14 @@ def write_table(script: str, head: Sequence[str], rows: Sequence[Sequence[object
     print(text)
     FOLDER.mkdir(exist_ok=True)
     name = re.sub(r"[^\w]+", "-", machine()).strip("-").lower()
-    (FOLDER / f"{Path(script).stem}--{name}.md").write_text(text)
+    (FOLDER / f"{title}--{name}.md").write_text(text)
+
+
+def need(*modules: str) -> None:
+    """End the program at its start if modules are missing that it would miss after minutes."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        sys.exit(f"{', '.join(missing)}: not installed; use make bench, or pip install -e '.[bench]'")
 
 
 def environment() -> dict[str, str]:

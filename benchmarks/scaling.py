@@ -1,15 +1,17 @@
 """1 to 64 variants in one array: throughput, memory, and the share of what the machine can do."""
 
+import argparse
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from overhead import DEVICE, configuration, images
+from overhead import DEVICE, configuration, images, precision
 from results_table import environment, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,45 +19,50 @@ from losslens.build import build, build_loss
 from losslens.sweep.plan import share_cores
 from losslens.training.fit import Variant, fit
 
-COUNTS = (1, 2, 4, 8, 16, 32, 64)
+COUNTS = "1,2,4,8,16,32,64" if DEVICE.type == "cpu" else "1,4,16,64"
+VARIED = ("model", "precision", "batch")
 NUM_STEPS = 32 if DEVICE.type == "cpu" else 1280
 
 
-def array_seconds(count: int) -> tuple[float, float]:
-    """Train an array; returns seconds per step of all its variants, and the peak of memory in MiB."""
-    config = configuration()
-    data = images(NUM_STEPS, config["data"]["batch_size"])
-    clock = []
+def array_seconds(configs: Sequence[dict[str, Any]], num_steps: int) -> float:
+    """Train an array of these configurations; returns seconds per step of all, the first chunk not counted."""
+    data = images(num_steps, configs[0]["data"]["batch_size"])
+    clock, said = [], []
     with tempfile.TemporaryDirectory() as name:
         variants = []
-        for seed in range(count):
-            folder = Path(name) / str(seed)
+        for place, config in enumerate(configs):
+            folder = Path(name) / str(place)
             folder.mkdir()
-            variants.append(Variant(str(seed), {**config, "seed": seed}, folder, {}))
-        workers, threads = share_cores(count, "auto")
+            variants.append(Variant(str(place), config, folder, {}))
+        workers, threads = share_cores(len(variants), "auto")
         fit(
             variants,
             data,
             num_workers=workers,
             num_threads=threads,
             report=lambda share, _: clock.append((share, time.perf_counter())),
-            on_failure=lambda name, error: print(name, error),
-            say=print,
+            on_failure=lambda name, error: said.append(f"{name}: {error}"),
+            say=said.append,
         )
+    if said:
+        sys.exit("\n".join(said))
     (first, start), (last, end) = clock[0], clock[-1]
+    return (end - start) / (last - first) / num_steps
+
+
+def peak_memory() -> float:
+    """Return the most memory that was held so far, in MiB: on a GPU that of PyTorch, else that of the process."""
     if DEVICE.type == "cuda":
-        peak = torch.cuda.max_memory_reserved() / 2**20
-    else:
-        # Not getrusage's maximum, which counts the program that started this one.
-        peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
-    return (end - start) / (last - first) / NUM_STEPS, peak
+        return torch.cuda.max_memory_reserved() / 2**20
+    # Not getrusage's maximum, which counts the program that started this one.
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def step_work(config: dict[str, Any]) -> tuple[float, float]:
     """Count the floating-point operations of a step, and the least bytes that it moves.
 
     The bytes: each activation that is kept is written once and read once, as is its gradient; weights are read twice,
-    and gradients, weights and Adam's averages are read and written once. Two bytes an activation in bf16.
+    and gradients, weights and averages are read and written once. Two bytes an activation in bf16.
     """
     model, loss = build(config["model"]), build_loss(config["loss"])
     batch = torch.rand(config["data"]["batch_size"], 3, 128, 128)
@@ -68,7 +75,7 @@ def step_work(config: dict[str, Any]) -> tuple[float, float]:
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         loss(model(batch), batch).backward()
     weights = sum(weight.numel() for weight in model.parameters())
-    size = 2 if DEVICE.type == "cuda" else 4
+    size = 2 if "bf16" in precision(config) else 4
     return counter.get_total_flops(), 4 * size * sum(kept.values()) + 4 * 9 * weights
 
 
@@ -96,15 +103,28 @@ def _best(function: Any) -> float:
 
 def main() -> None:
     """Measure every count in a process of its own, so that memory is its own, and write the table."""
-    if len(sys.argv) > 1:
-        print(*array_seconds(int(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=NUM_STEPS)
+    parser.add_argument("--counts", default=COUNTS)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    changes = {"model": given.model, "trainer.precision": given.precision, "data.batch_size": given.batch}
+    config = configuration(**changes)
+    if given.one:
+        print(array_seconds([{**config, "seed": seed} for seed in range(given.one)], given.steps), peak_memory())
         return
-    operations, moved = step_work(configuration())
+    operations, moved = step_work(config)
     product, copy = ceilings()
     rows = []
-    for count in COUNTS:
-        command = [sys.executable, __file__, str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    for count in map(int, given.counts.split(",")):
+        command = [sys.executable, __file__, *sys.argv[1:], "--one", str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment())
+        if done.returncode:
+            rows.append((count, "not measured", "", "", "", "", (done.stderr.strip().splitlines() or [""])[-1][:120]))
+            continue
         seconds, peak = map(float, done.stdout.split()[-2:])
         throughput = count / seconds
         against_one = f"{throughput / rows[0][2] if rows else 1:.2f}"
@@ -112,7 +132,8 @@ def main() -> None:
         rows.append((count, 1e3 * seconds, throughput, against_one, round(peak), *shares))
     head = ("variants", "ms a step of all", "variant steps / s", "against 1", "peak MiB", "of product", "of copy")
     notes = [
-        f"The default variant with as many seeds, {NUM_STEPS} steps each, the first chunk not counted.",
+        f"Model {given.model}, {precision(config)}, batches of {given.batch} crops of 128x128, optimizer and loss of "
+        f"the default variant, with as many seeds; {given.steps} steps each, the first chunk not counted.",
         f"A step: {operations / 1e9:.2f} GFLOP, and {moved / 1e6:.0f} MB at the least.",
         f"Ceilings, measured in the same run: a matrix product {product / 1e9:.0f} GFLOP/s, a copy {copy / 1e9:.1f} "
         "GB/s, read and written.",
@@ -120,7 +141,8 @@ def main() -> None:
         if DEVICE.type == "cpu"
         else "Memory is what PyTorch reserves on the GPU at its peak.",
     ]
-    write_table(__file__, head, rows, notes)
+    varied = [str(value) for name, value in vars(given).items() if name in VARIED and value != parser.get_default(name)]
+    write_table(__file__, head, rows, notes, " ".join(varied))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from statistics import median
 
 import numpy as np
 import torch
-from overhead import NUM_STEPS, REPEATS, configuration, images, losslens_seconds
+from overhead import NUM_STEPS, configuration, images, losslens_seconds
 from results_table import write_table
 from torch import Tensor
 
 from losslens.data import Images
 from losslens.data.stored import StoredImages
+
+REPEATS = 5
 
 
 def in_a_file(images: Tensor, path: Path) -> StoredImages:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from overhead import configuration, precision
 from PIL import Image
-from results_table import write_table
+from results_table import need, write_table
+from scaling import array_seconds
 from vmap import seconds_per_step
 
 from losslens.data import Images, Photos
@@ -20,15 +22,18 @@ HERE = Path(__file__).parent
 LOSSES = ("l1", "luma", "red", "green", "blue")
 BATCH_SIZE = 4
 SAME = 0.01  # final validation losses differ by less: both learned the same, from other random numbers
-VMAP_STEPS = 40
+VMAP_STEPS = {"cpu": 40, "gpu": 800}
+STEADY_STEPS = 300 if not torch.cuda.is_available() else 2560
+MAX_WORKERS = 8  # of data, and processes at once: more only wait for the device
 
 
 class Result(NamedTuple):
-    """Seconds of the whole command and of its training, and the final validation losses by name."""
+    """Seconds of the whole command and of its training, final validation losses by name, seconds a step of all."""
 
     command: float
     training: float
     losses: dict[str, float]
+    steady: float  # in the midst of training: start, capture, first chunk and validation are left out
 
 
 def run(command: list[object], place: Path) -> float:
@@ -42,13 +47,13 @@ def run(command: list[object], place: Path) -> float:
 
 def plain(images: Path, place: Path, steps: int, device: str, *settings: str) -> Result:
     """Measure `plain.py`, the sweep as one writes it."""
-    precision = "bf16-mixed" if device == "gpu" else "32-true"
     command: list[object] = [sys.executable, HERE / "plain.py", "-m", f"loss={','.join(LOSSES)}", f"images={images}"]
-    command += [*settings, f"steps={steps}", f"accelerator={device}", f"precision={precision}"]
+    command += [*settings, f"steps={steps}", f"accelerator={device}", f"precision={precision(configuration())}"]
     seconds = run(command, place)
     results = [json.loads(path.read_text()) for path in place.rglob("result.json")]
     span = max(result["end"] for result in results) - min(result["start"] for result in results)
-    return Result(seconds, span, {result["loss"]: result["val_loss"] for result in results})
+    losses = {result["loss"]: result["val_loss"] for result in results}
+    return Result(seconds, span, losses, sum(result["seconds_per_step"] for result in results))
 
 
 def arrays(place: Path, steps: int, device: str) -> Result:
@@ -64,7 +69,8 @@ def arrays(place: Path, steps: int, device: str) -> Result:
     seconds = run(command, place)
     results = {path.parent.name: json.loads(path.read_text()) for path in place.glob("sweep/*/metrics.json")}
     losses = {name.removeprefix("loss="): result["metrics"]["loss"] for name, result in results.items()}
-    return Result(seconds, max(result["seconds"] for result in results.values()), losses)
+    steady = array_seconds([configuration(loss=loss) for loss in LOSSES], max(steps, STEADY_STEPS))
+    return Result(seconds, max(result["seconds"] for result in results.values()), losses, steady)
 
 
 def write_images(images: Images, folder: Path) -> None:
@@ -77,6 +83,7 @@ def write_images(images: Images, folder: Path) -> None:
 
 def main() -> None:
     """Measure all, and write the table."""
+    need("hydra_plugins.hydra_joblib_launcher")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
     num_steps = parser.parse_args().steps
@@ -91,7 +98,7 @@ def main() -> None:
         resident=True,
         seed=0,
     ).decode()
-    num_workers = torch.get_num_threads()
+    num_workers = min(torch.get_num_threads(), MAX_WORKERS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(images, folder / "images")
@@ -106,33 +113,44 @@ def main() -> None:
         )
         d = arrays(places["d"], num_steps, device)
     on_device = images.train.to("cuda" if device == "gpu" else "cpu")
-    c = num_steps * seconds_per_step(on_device, BATCH_SIZE, VMAP_STEPS, bf16=device == "gpu")
+    c = seconds_per_step(on_device, BATCH_SIZE, VMAP_STEPS[device], bf16="bf16" in precision(configuration()))
     a = min(a0, an)
     for other in (a, b):
         for loss in LOSSES:
             assert abs(other.losses[loss] - d.losses[loss]) < SAME, (loss, other.losses, d.losses)
     trained = num_steps * len(LOSSES)
+
+    def row(what: str, result: Result) -> tuple[object, ...]:
+        return what, result.command, result.training, trained / result.training, len(LOSSES) / result.steady
+
+    def times(other: Result, mine: Result) -> list[str]:
+        return [f"{x / y:.2f} times" for x, y in zip(other[:2], mine[:2], strict=True)]
+
+    steady = min(a0.steady, an.steady)
     rows = [
-        ("a: one Trainer after another, 0 data workers", a0.command, a0.training, trained / a0.training),
-        (f"a: the same, {num_workers} data workers", an.command, an.training, trained / an.training),
-        (f"b: hydra-joblib-launcher, {num_workers} processes", b.command, b.training, trained / b.training),
-        ("c: stack_module_state and vmap, training only", "not measured", c, trained / c),
-        ("d: losslens arrays", d.command, d.training, trained / d.training),
-        ("d against the better a", *(f"{x / y:.2f} times" for x, y in zip(a[:2], d[:2], strict=True)), ""),
-        ("d against b", *(f"{x / y:.2f} times" for x, y in zip(b[:2], d[:2], strict=True)), ""),
-        ("d against c", "", f"{c / d.training:.2f} times", ""),
+        row("a: one Trainer after another, 0 data workers", a0),
+        row(f"a: the same, {num_workers} data workers", an),
+        (*row(f"b: hydra-joblib-launcher, {num_workers} processes", b)[:4], "not measured"),
+        ("c: stack_module_state and vmap", "not measured", num_steps * c, len(LOSSES) / c, len(LOSSES) / c),
+        row("d: losslens arrays", d),
+        ("d against the better a", *times(a, d), "", f"{steady / d.steady:.2f} times"),
+        ("d against b", *times(b, d), "", ""),
+        ("d against c", "", f"{num_steps * c / d.training:.2f} times", "", f"{c / d.steady:.2f} times"),
     ]
     losses = (f"{loss} {a.losses[loss]:.4f} / {b.losses[loss]:.4f} / {d.losses[loss]:.4f}" for loss in LOSSES)
     notes = [
         f"Five variants ({', '.join(LOSSES)}), {num_steps} steps each, batches of {BATCH_SIZE} crops of 128x128, model "
-        f"small, {'bf16-mixed' if device == 'gpu' else 'float32'} on all sides.",
+        f"small, {precision(configuration())} on all sides.",
         "Validation at the end: a and b the loss alone, d all metrics, pictures and checkpoints, inside its training "
         "seconds. b's training seconds have its processes' first imports outside.",
+        "Steady: variant steps a second in the midst of training; start, first chunk (of a the first 64 steps), "
+        "capture and validation are left out. Of a, the seconds a step of the five added up.",
         f"Final validation losses of a, b and d agree within {SAME}: {', '.join(losses)}.",
-        f"c is {VMAP_STEPS} steps, of which the last three quarters count, scaled to {num_steps}; with Adam, whose "
-        "steps cost less than those of Muon.",
+        f"c is {VMAP_STEPS[device]} steps, of which the last three quarters count, scaled to {num_steps}; with Adam, "
+        "whose steps cost less than those of Muon; on a GPU a captured graph.",
     ]
-    write_table(__file__, ("what", "command, s", "training, s", "variant steps / s"), rows, notes)
+    head = ("what", "command, s", "training, s", "variant steps / s", "steady")
+    write_table(__file__, head, rows, notes, "" if num_steps == parser.get_default("steps") else f"{num_steps} steps")
 
 
 if __name__ == "__main__":
