@@ -10,6 +10,7 @@ import torch
 
 # As torch says it of an operation in which the host waits for the device; a graph cannot hold one.
 WAITS = "called a synchronizing CUDA operation"
+OF_THE_MODE = "Synchronization debug mode"  # that it is a prototype
 
 
 class CaptureFailed(Exception):
@@ -118,5 +119,5 @@ def waits() -> Iterator[list[str]]:
     for each in caught:
         if WAITS in str(each.message):
             found.append(f"{each.filename}:{each.lineno}")
-        else:
+        elif OF_THE_MODE not in str(each.message):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno, source=each.source)
