@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import TINY, the_only
+from variants import MODEL
 
 from losslens.data import ImageDataModule, Images
 from losslens.data.stored import StoredImages
@@ -12,25 +13,25 @@ from losslens.training import trainer as trainer_module
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "has_gpu", "has_bf16", "precision"),
+    ("accelerator", "has_gpu", "has_bf16", "width", "precision"),
     [
-        ("auto", True, True, "bf16-mixed"),
-        ("gpu", True, True, "bf16-mixed"),
-        ("auto", True, False, "32-true"),
-        ("auto", False, True, "32-true"),
-        ("cpu", True, True, "32-true"),
+        ("auto", True, True, 200, "bf16-mixed"),
+        ("gpu", True, True, 200, "bf16-mixed"),
+        ("auto", True, True, 4, "32-true"),  # too small to gain by it
+        ("auto", True, True, 0, "32-true"),  # no network at all, which is told elsewhere
+        ("auto", True, False, 200, "32-true"),
+        ("auto", False, True, 200, "32-true"),
+        ("cpu", True, True, 200, "32-true"),
     ],
 )
-def test_precision_follows_the_hardware(monkeypatch, tmp_path, accelerator, has_gpu, has_bf16, precision):
+def test_precision_follows_the_hardware_and_the_model(monkeypatch, accelerator, has_gpu, has_bf16, width, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: has_bf16)
-    monkeypatch.setattr(
-        trainer_module,
-        "build",
-        lambda config, **_: SimpleNamespace(**config, world_size=1, _signal_connector=SimpleNamespace()),
-    )
-    config = {"accelerator": accelerator, "precision": "auto", "callbacks": []}
-    assert trainer_module.make_trainer(config, tmp_path, []).precision == precision
+    model = {**MODEL, "width": width}
+    config = {"trainer": {"accelerator": accelerator, "precision": "auto"}, "model": model}
+    assert trainer_module.trainer_settings(config)["precision"] == precision
+    config["trainer"]["precision"] = "16-mixed"
+    assert trainer_module.trainer_settings(config) == config["trainer"]
 
 
 def test_data_that_does_not_fit_is_streamed(monkeypatch):
@@ -72,7 +73,7 @@ def test_a_device_that_is_not_there_is_told_at_once(train, tmp_path, accelerator
 
 def test_what_apple_calls_a_gpu_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    config = {"_target_": "lightning.Trainer", "accelerator": "auto", "precision": "auto"}
+    config = {"_target_": "lightning.Trainer", "accelerator": "auto"}
     trainer = trainer_module.make_trainer(config, tmp_path, [])
     assert trainer.strategy.root_device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 

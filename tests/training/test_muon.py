@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from losslens.training.muon import Muon, orthogonalized
+from losslens.training.muon import Muon, all_orthogonalized, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (4, 2, 3, 1), (5,), ()])
@@ -17,6 +17,22 @@ def test_singular_values_become_alike(shape):
     inside = left.T @ matrix @ right.T / scale  # in the basis of the gradient: a diagonal near to 1
     assert inside.diagonal().sub(1).abs().max() < 0.35
     assert (inside - inside.diagonal().diag()).abs().max() < 1e-4
+
+
+def test_many_at_once_as_one_by_one():
+    """Of shapes that share products, padded or not, and of some that do not; a zero row stays zero exactly."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(16, 3, 8, 8), (16, 16, 3, 3), (192, 16, 3, 3), (16, 3, 8, 8), (5,), (), (7, 40), (1, 3, 1, 1)]
+    gradients = [torch.randn(shape, generator=generator) for shape in shapes]
+    gradients[0][3] = 0
+    gradients[2] = gradients[2].to(memory_format=torch.channels_last)
+    together = all_orthogonalized(gradients)
+    for gradient, change in zip(gradients, together, strict=True):
+        alone = orthogonalized(gradient)
+        assert change.shape == gradient.shape
+        assert change.stride() == alone.stride()
+        assert torch.allclose(change, alone, atol=2e-5)
+    assert not together[0][3].any()
 
 
 def test_the_same_as_torch_where_it_takes_a_weight():

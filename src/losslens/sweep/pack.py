@@ -15,7 +15,7 @@ from losslens.training.fit import Variant
 from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
-from losslens.training.trainer import epoch_steps, make_trainer
+from losslens.training.trainer import epoch_steps, make_trainer, trainer_settings
 from losslens.training.variant_trainer import total_steps
 
 
@@ -132,7 +132,7 @@ def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
 
 def _trainer(variant: Variant) -> L.Trainer:
     """Make a variant's Trainer, or one for the CPU where it is for a device that this machine does not have."""
-    config = variant.config["trainer"]
+    config = trainer_settings(variant.config)
     if config.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
         config = {**config, "accelerator": "cpu", "precision": "32-true"}
     return make_trainer(config, variant.folder, [])

@@ -19,11 +19,11 @@ from losslens.training.logger import HParam
 from losslens.training.memory import Need, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
 from losslens.training.peers import num_peers
-from losslens.training.trainer import make_trainer
+from losslens.training.trainer import make_trainer, trainer_settings
 
 Measured = TypeVar("Measured")
 BASELINE_KINDS = ("klt", "mean", "jpeg")
-SHARED = ("data", "trainer", "array")  # what variants of one array have in common; all else may differ
+SHARED = ("data", "array")  # what variants of one array have in common, besides the Trainer; all else may differ
 
 
 def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Variant]:
@@ -76,7 +76,7 @@ def group_variants(variants: Sequence[Variant]) -> list[list[Variant]]:
     """Bring together, in their order, the variants that can train in one array."""
     groups: dict[str, list[Variant]] = {}
     for variant in variants:
-        shared = repr([*(variant.config[part] for part in SHARED), variant.threads])
+        shared = repr([*(variant.config[part] for part in SHARED), trainer_settings(variant.config), variant.threads])
         groups.setdefault(shared, []).append(variant)
     return list(groups.values())
 
@@ -117,7 +117,7 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
         return [list(variants[first : first + most]) for first in range(0, len(variants), most)]
     if len(variants) == 1:
         return [list(variants)]
-    trainer = make_trainer(variants[0].config["trainer"], variants[0].folder, [])
+    trainer = make_trainer(trainer_settings(variants[0].config), variants[0].folder, [])
     device = trainer.strategy.root_device
 
     def measure(module: LitAutoencoder, batch: Tensor) -> Need:

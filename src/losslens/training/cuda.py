@@ -244,8 +244,7 @@ class GraphEngine:
         num_steps = self._shared.prepare(*([part[row, first:end] for row in mine] for part in chunk[1:3]))
         for _ in range(num_steps):
             self._replay()
-        names = {member: list(logged) for member, logged in self._shared.logged.items()}
-        return _Span(num_steps, names, self._shared.values(num_steps), self._event(), begun)
+        return _Span(num_steps, self._shared.names, self._shared.values(num_steps), self._event(), begun)
 
     def _look(self) -> None:
         """Count the steps that were asked for before; look at their losses, and write what is due."""

@@ -24,11 +24,18 @@ from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
-from losslens.training.module import draw_module
+from losslens.training.module import compile_halves, draw_module
 from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
-from losslens.training.trainer import clipping, determinism_as_before, epoch_steps, go_on, make_trainer
+from losslens.training.trainer import (
+    clipping,
+    determinism_as_before,
+    epoch_steps,
+    go_on,
+    make_trainer,
+    trainer_settings,
+)
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -128,7 +135,7 @@ def fit(
     states, stop = states or {}, Stop() if stop is None else stop
     latest = next(iter(states.values()), None)  # as good as any: all are at the same place
     start = time.perf_counter()
-    settings, data_settings = variants[0].config["trainer"], variants[0].config["data"]
+    settings, data_settings = trainer_settings(variants[0].config), variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.init()  # so that what a variant draws there is noticed from the first step on
@@ -145,11 +152,8 @@ def fit(
         num_steps=epoch_steps(settings, len(images.train), data_settings["batch_size"]),
         part=peers.part if peers else slice(None),
     )
-    if peers and (data_settings["batch_size"] % peers.count or len(images.val) < peers.count):
-        raise ValueError(
-            f"data.batch_size {data_settings['batch_size']} and {len(images.val)} images to validate on are not enough "
-            f"for {peers.count} processes: use a multiple of {peers.count}, or fewer processes"
-        )
+    if peers:
+        peers.check_shares(data_settings["batch_size"], len(images.val))
     originals = fixed_images(images, NUM_FIXED_IMAGES)
     parts: dict[str, _Part] = {}
     threads_before = torch.get_num_threads()
@@ -251,11 +255,7 @@ def _prepare(
     if state is not None:
         member.restore(state.load())
     if config["array"]["compile"]:
-        # In torch 2.15 the compiler fails on channels-last gradients of edge padding.
-        module.autoencoder.to(memory_format=torch.contiguous_format)
-        for method in ("encode", "decode"):
-            function = getattr(module.autoencoder, method)
-            setattr(module.autoencoder, method, torch.compile(function, options={"layout_optimization": False}))
+        compile_halves(module.autoencoder)
     facts: dict[str, Any] = {
         "code_shape": code_shape,
         "compression_ratio": originals[0].numel() / torch.Size(code_shape).numel(),

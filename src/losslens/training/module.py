@@ -220,6 +220,15 @@ def draw_module(config: Mapping[str, Any]) -> LitAutoencoder:
     )
 
 
+def compile_halves(autoencoder: nn.Module) -> None:
+    """Compile both halves of an autoencoder."""
+    # In torch 2.15 the compiler fails on channels-last gradients of edge padding.
+    autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for method in ("encode", "decode"):
+        function = getattr(autoencoder, method)
+        setattr(autoencoder, method, torch.compile(function, options={"layout_optimization": False}))
+
+
 def _images(batch: Any) -> Tensor:
     """Take the images of a batch that may be images alone or images with labels."""
     images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch

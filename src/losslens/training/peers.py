@@ -40,6 +40,14 @@ class Peers:
         """This process's part of every batch."""
         return slice(self.rank, None, self.count)
 
+    def check_shares(self, batch_size: int, num_val: int) -> None:
+        """Raise a ValueError if there is not an equal share of every batch, or no image to validate on, for each."""
+        if batch_size % self.count or num_val < self.count:
+            raise ValueError(
+                f"data.batch_size {batch_size} and {num_val} images to validate on are not enough for {self.count} "
+                f"processes: use a multiple of {self.count}, or fewer processes"
+            )
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make every gradient the mean over all processes."""
         gradients = [weight.grad for weight in parameters if weight.grad is not None]

@@ -16,9 +16,10 @@ class SharedStep:
 
     `begin` makes the batches of all, a `branch` for each member takes its optimizer step, and `end` keeps what they
     logged. Called again and again, or replayed, that takes the steps that `prepare` laid ready, one after another.
+    What lasts longer than a step is made here: memory that a graph allocates is taken by others in its next replay.
 
     Args:
-        members: whose step it is.
+        members: whose step it is; each has taken one already.
         images: uint8 `(N, 3, H, W)`, from which batches are gathered.
         batch_size: images per step.
         length: most steps that are laid ready at once.
@@ -34,9 +35,11 @@ class SharedStep:
         self.mirror = torch.zeros_like(self.indices, dtype=torch.bool)
         num_groups = [len(member.optimizer.param_groups) for member in members]
         self.rates = torch.zeros(sum(num_groups), length, device=device)
-        self.logged: dict[Member, dict[str, Any]] = {}
+        self.names = {member: [*member.logged, "loss"] for member in members}
         self._groups = [slice(sum(num_groups[:place]), sum(num_groups[: place + 1])) for place in range(len(members))]
-        self._kept: Tensor | None = None
+        self._kept = torch.zeros(sum(map(len, self.names.values())), length, device=device)
+        self._places = torch.arange(length, device=device)
+        self._logged: dict[Member, list[Any]] = {}
 
     @property
     def branches(self) -> list[Callable[[], None]]:
@@ -55,7 +58,9 @@ class SharedStep:
             try:
                 with learning_rates(member.optimizer, self._now[self._groups[place]]):
                     loss = member.optimize(self._batches[place], look=False)
-                self.logged[member] = {**member.logged, "loss": loss}
+                if [*member.logged] != [*logged]:
+                    raise ValueError("what it logs is not the same at every step")
+                self._logged[member] = [*member.logged.values(), loss]
             finally:
                 member.logged = logged
 
@@ -63,10 +68,7 @@ class SharedStep:
 
     def end(self) -> None:
         """Keep what all logged, at the place of the step, and count it."""
-        values = [_scalar(value, self.counter.device) for logged in self.logged.values() for value in logged.values()]
-        if self._kept is None:
-            self._kept = torch.empty(len(values), self.length, device=self.counter.device)
-            self._places = torch.arange(self.length, device=self.counter.device)
+        values = [_scalar(value, self.counter.device) for logged in self._logged.values() for value in logged]
         # index_copy_ would sort, and may look at the counter, where bits are to be the same
         now = self._places == self.counter
         self._kept.copy_(torch.where(now, torch.stack(values)[:, None], self._kept))
@@ -91,7 +93,6 @@ class SharedStep:
 
     def values(self, num_steps: int) -> Tensor:
         """Fetch what was logged in the latest steps, float32 `(values, steps)`: there once the device is that far."""
-        assert self._kept is not None
         return self._kept[:, :num_steps].to("cpu", non_blocking=True, copy=True)
 
 

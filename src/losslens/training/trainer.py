@@ -1,8 +1,10 @@
 """The Trainer of an array, from a variant's settings."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,39 @@ from losslens.training.member import Stage
 from losslens.training.peers import check_accelerator, on_gpus
 from losslens.training.state import SavedState
 
+BF16_PARAMETERS = 200_000  # from which on a GPU is faster in bf16, see benchmarks/results
 VALIDATIONS = 4  # of a training that counts steps
+
+
+def trainer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the Trainer's settings of a variant's configuration, with `precision: auto` resolved.
+
+    That is bf16 for large models on a GPU that has it: in smaller ones there is less to compute than to cast.
+    """
+    settings = dict(config["trainer"])
+    if settings.get("precision") == "auto":
+        has_bf16 = on_gpus(settings) and torch.cuda.is_bf16_supported(False)
+        is_large = has_bf16 and _num_parameters(json.dumps(config["model"])) >= BF16_PARAMETERS
+        settings["precision"] = "bf16-mixed" if is_large else "32-true"
+    return settings
+
+
+@cache
+def _num_parameters(model: str) -> int:
+    """Count those of a network, 0 if it cannot be made; what it is made from is given as JSON."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build(json.loads(model)).parameters())
+    except Exception:  # which is told when it is made to be trained
+        return 0
 
 
 def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
     """Make the Trainer of an array: quiet, and without what its members have each for themselves.
 
     Args:
-        config: `_target_` and arguments of `lightning.Trainer`; `precision: auto` is bf16 where a GPU has it.
-            Callbacks, clipping and the limit of training steps are the members' and the data's.
+        config: as `trainer_settings` returns them: `_target_` and arguments of `lightning.Trainer`. Callbacks, clipping
+            and the limit of training steps are the members' and the data's.
         folder: where a profiler writes.
         callbacks: of the array.
 
@@ -51,8 +77,6 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
         raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
     if config.pop("accumulate_grad_batches", None) not in (None, 1):
         raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
-    if config.get("precision") == "auto":
-        config["precision"] = "bf16-mixed" if on_gpus(config) and torch.cuda.is_bf16_supported(False) else "32-true"
     if str(config.get("precision")) in ("16", "16-mixed"):
         raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
     trainer: L.Trainer = build(
