@@ -28,8 +28,9 @@ LOGS = ROOT / "outputs" / "gpu"
 PYTHON = ROOT / "outputs" / "gpu-python"
 MAIN = ["-m", "loss=l1,luma,red,green,blue"]
 # Those without weights of their own, and on images that are large enough for each.
-ALL_LOSSES = ["-m", "loss=glob(*,exclude=[perceptual,style,lpips,dists])", "data=shapes", "data.image_size=192"]
-ALL_LOSSES += ["data.batch_size=2", "trainer.max_steps=40", "report=false"]
+ALL_LOSSES = ["-m", "loss=glob(*,exclude=[perceptual,style,lpips,dists])", "data=shapes", "data.image_size=128"]
+ALL_LOSSES += ["data.train_size=160", "data.val_size=16", "trainer.max_steps=40", "trainer.val_check_interval=40"]
+ALL_LOSSES += ["report=false"]
 PY = [sys.executable]
 TESTS = [*PY, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
 TESTS += [f"--rootdir={ROOT}", *(str(ROOT / "tests" / "training" / f"test_{name}.py") for name in ("array", "fit"))]
@@ -144,7 +145,8 @@ def main() -> None:
             "large": lambda: run.script("scaling", 100, "--model", "large", "--counts", "1,16,64", "--steps", "768"),
             "losses": lambda: run.train("losses", 60, *ALL_LOSSES),
             "same-bits": lambda: run.train("same-bits", 60, *ALL_LOSSES, "trainer.deterministic=true"),
-            "sweep": lambda: run.script("sweep", 150),
+            "sweep": lambda: run.script("sweep", 170),
+            "precision": lambda: run.script("scaling", 60, "--precision", "bf16-mixed", "--counts", "1,5,64"),
         }
         if unknown := set(given.steps) - steps.keys():
             sys.exit(f"{', '.join(sorted(unknown))}: no such step; there are {', '.join(steps)}")

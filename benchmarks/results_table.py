@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import lightning  # noqa: F401  # which decides at its import what it prints
 import torch
 
 from losslens.machine import machine

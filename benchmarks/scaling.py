@@ -19,7 +19,7 @@ from losslens.build import build, build_loss
 from losslens.sweep.plan import share_cores
 from losslens.training.fit import Variant, fit
 
-COUNTS = "1,2,4,8,16,32,64" if DEVICE.type == "cpu" else "1,4,16,64"
+COUNTS = "1,2,4,8,16,32,64" if DEVICE.type == "cpu" else "1,5,16,64"
 VARIED = ("model", "precision", "batch")
 NUM_STEPS = 32 if DEVICE.type == "cpu" else 1280
 
@@ -48,6 +48,11 @@ def array_seconds(configs: Sequence[dict[str, Any]], num_steps: int) -> float:
         sys.exit("\n".join(said))
     (first, start), (last, end) = clock[0], clock[-1]
     return (end - start) / (last - first) / num_steps
+
+
+def seeds(config: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Make configurations that differ in their seeds."""
+    return [{**config, "seed": seed} for seed in range(count)]
 
 
 def peak_memory() -> float:
@@ -102,7 +107,7 @@ def _best(function: Any) -> float:
 
 
 def main() -> None:
-    """Measure every count in a process of its own, so that memory is its own, and write the table."""
+    """Measure every count, on a CPU in a process of its own, so that memory is its own, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="small")
     parser.add_argument("--precision", default="auto")
@@ -114,22 +119,25 @@ def main() -> None:
     changes = {"model": given.model, "trainer.precision": given.precision, "data.batch_size": given.batch}
     config = configuration(**changes)
     if given.one:
-        print(array_seconds([{**config, "seed": seed} for seed in range(given.one)], given.steps), peak_memory())
+        print(array_seconds(seeds(config, given.one), given.steps), peak_memory())
         return
     operations, moved = step_work(config)
     product, copy = ceilings()
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for count in map(int, given.counts.split(",")):
-        command = [sys.executable, __file__, *sys.argv[1:], "--one", str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment())
-        if done.returncode:
-            rows.append((count, "not measured", "", "", "", "", (done.stderr.strip().splitlines() or [""])[-1][:120]))
-            continue
-        seconds, peak = map(float, done.stdout.split()[-2:])
+        if DEVICE.type == "cuda":  # its memory can be counted anew
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            seconds, peak = array_seconds(seeds(config, count), given.steps), peak_memory()
+        else:
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", str(count)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+            seconds, peak = map(float, done.stdout.split()[-2:])
         throughput = count / seconds
         against_one = f"{throughput / rows[0][2] if rows else 1:.2f}"
         shares = (f"{throughput * operations / product:.1%}", f"{throughput * moved / copy:.1%}")
         rows.append((count, 1e3 * seconds, throughput, against_one, round(peak), *shares))
+        print(*rows[-1], flush=True)
     head = ("variants", "ms a step of all", "variant steps / s", "against 1", "peak MiB", "of product", "of copy")
     notes = [
         f"Model {given.model}, {precision(config)}, batches of {given.batch} crops of 128x128, optimizer and loss of "

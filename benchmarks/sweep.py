@@ -1,6 +1,7 @@
 """Five variants: arrays against what one writes without losslens. See README.md for the rules."""
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -28,12 +29,12 @@ MAX_WORKERS = 8  # of data, and processes at once: more only wait for the device
 
 
 class Result(NamedTuple):
-    """Seconds of the whole command and of its training, final validation losses by name, seconds a step of all."""
+    """Seconds of the command and of its training, validation losses at its end, and seconds a step of all five."""
 
     command: float
     training: float
     losses: dict[str, float]
-    steady: float  # in the midst of training: start, capture, first chunk and validation are left out
+    step: float
 
 
 def run(command: list[object], place: Path) -> float:
@@ -69,8 +70,12 @@ def arrays(place: Path, steps: int, device: str) -> Result:
     seconds = run(command, place)
     results = {path.parent.name: json.loads(path.read_text()) for path in place.glob("sweep/*/metrics.json")}
     losses = {name.removeprefix("loss="): result["metrics"]["loss"] for name, result in results.items()}
-    steady = array_seconds([configuration(loss=loss) for loss in LOSSES], max(steps, STEADY_STEPS))
-    return Result(seconds, max(result["seconds"] for result in results.values()), losses, steady)
+    return Result(seconds, max(result["seconds"] for result in results.values()), losses, steady_arrays(steps))
+
+
+def steady_arrays(steps: int) -> float:
+    """Measure losslens in the midst of training; returns seconds per step of all five."""
+    return array_seconds([configuration(loss=loss) for loss in LOSSES], max(steps, STEADY_STEPS))
 
 
 def write_images(images: Images, folder: Path) -> None:
@@ -86,8 +91,9 @@ def main() -> None:
     need("hydra_plugins.hydra_joblib_launcher")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
-    num_steps = parser.parse_args().steps
-    device = "gpu" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--steady", action="store_true", help="only what needs no whole command of b and d")
+    given = parser.parse_args()
+    steps, device = given.steps, "gpu" if torch.cuda.is_available() else "cpu"
     images = Photos(
         image_size=128,
         train_size=1600,
@@ -98,59 +104,70 @@ def main() -> None:
         resident=True,
         seed=0,
     ).decode()
-    num_workers = min(torch.get_num_threads(), MAX_WORKERS)
+    workers = min(torch.get_num_threads(), MAX_WORKERS)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_images(images, folder / "images")
-        places = {place: folder / place for place in ("a0", "an", "b", "d")}
+        places = {place: Path(name) / place for place in ("images", "a0", "an", "b", "d")}
         for place in places.values():
             place.mkdir()
-        where = (folder / "images", places["a0"], num_steps, device)
-        a0 = plain(*where)
-        an = plain(where[0], places["an"], num_steps, device, f"workers={num_workers}")
-        b = plain(
-            where[0], places["b"], num_steps, device, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={num_workers}"
-        )
-        d = arrays(places["d"], num_steps, device)
+        write_images(images, places["images"])
+        sides = {"an": plain(places["images"], places["an"], steps, device, f"workers={workers}")}
+        if not given.steady:
+            sides["a0"] = plain(places["images"], places["a0"], steps, device)
+            joblib = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}")
+            sides["b"] = plain(places["images"], places["b"], steps, device, *joblib)
+            sides["d"] = arrays(places["d"], steps, device)
+    step = sides["d"].step if "d" in sides else steady_arrays(steps)
     on_device = images.train.to("cuda" if device == "gpu" else "cpu")
     c = seconds_per_step(on_device, BATCH_SIZE, VMAP_STEPS[device], bf16="bf16" in precision(configuration()))
-    a = min(a0, an)
-    for other in (a, b):
-        for loss in LOSSES:
-            assert abs(other.losses[loss] - d.losses[loss]) < SAME, (loss, other.losses, d.losses)
-    trained = num_steps * len(LOSSES)
+    for side, loss in itertools.product(sides.values(), LOSSES):
+        assert abs(side.losses[loss] - sides["an"].losses[loss]) < SAME, (loss, sides)
 
-    def row(what: str, result: Result) -> tuple[object, ...]:
-        return what, result.command, result.training, trained / result.training, len(LOSSES) / result.steady
-
-    def times(other: Result, mine: Result) -> list[str]:
-        return [f"{x / y:.2f} times" for x, y in zip(other[:2], mine[:2], strict=True)]
-
-    steady = min(a0.steady, an.steady)
-    rows = [
-        row("a: one Trainer after another, 0 data workers", a0),
-        row(f"a: the same, {num_workers} data workers", an),
-        (*row(f"b: hydra-joblib-launcher, {num_workers} processes", b)[:4], "not measured"),
-        ("c: stack_module_state and vmap", "not measured", num_steps * c, len(LOSSES) / c, len(LOSSES) / c),
-        row("d: losslens arrays", d),
-        ("d against the better a", *times(a, d), "", f"{steady / d.steady:.2f} times"),
-        ("d against b", *times(b, d), "", ""),
-        ("d against c", "", f"{num_steps * c / d.training:.2f} times", "", f"{c / d.steady:.2f} times"),
-    ]
-    losses = (f"{loss} {a.losses[loss]:.4f} / {b.losses[loss]:.4f} / {d.losses[loss]:.4f}" for loss in LOSSES)
+    whats = {
+        "a0": "a: one Trainer after another, 0 data workers",
+        "an": f"a: one Trainer after another, {workers} data workers",
+        "b": f"b: hydra-joblib-launcher, {workers} processes",
+        "d": "d: losslens arrays",
+    }
+    count, unknown = len(LOSSES), "not measured"
+    rows: list[tuple[object, ...]] = []
+    for name, side in sides.items():
+        steady = unknown if name == "b" else count / side.step  # its processes take steps at the same time
+        rows.append((whats[name], side.command, side.training, steps * count / side.training, steady))
+    if given.steady:
+        rows.append((whats["d"], unknown, unknown, unknown, count / step))
+    rows.append(("c: stack_module_state and vmap", unknown, steps * c, count / c, count / c))
+    best = min((sides[name] for name in ("a0", "an") if name in sides), key=lambda side: side.command)
+    if "d" in sides:
+        d = sides["d"]
+        rows.append(
+            ("d against the better a", times(best.command, d.command), times(best.training, d.training), "", "")
+        )
+        b = sides["b"]
+        rows.append(("d against b", times(b.command, d.command), times(b.training, d.training), "", ""))
+    fastest = min(sides[name].step for name in ("a0", "an") if name in sides)
+    rows.append(("d against the better a, steady", "", "", "", times(fastest, step)))
+    rows.append(("d against c, steady", "", "", "", times(c, step)))
+    losses = ", ".join(f"{loss} {' / '.join(f'{side.losses[loss]:.4f}' for side in sides.values())}" for loss in LOSSES)
     notes = [
-        f"Five variants ({', '.join(LOSSES)}), {num_steps} steps each, batches of {BATCH_SIZE} crops of 128x128, model "
+        f"Five variants ({', '.join(LOSSES)}), {steps} steps each, batches of {BATCH_SIZE} crops of 128x128, model "
         f"small, {precision(configuration())} on all sides.",
         "Validation at the end: a and b the loss alone, d all metrics, pictures and checkpoints, inside its training "
         "seconds. b's training seconds have its processes' first imports outside.",
         "Steady: variant steps a second in the midst of training; start, first chunk (of a the first 64 steps), "
         "capture and validation are left out. Of a, the seconds a step of the five added up.",
-        f"Final validation losses of a, b and d agree within {SAME}: {', '.join(losses)}.",
-        f"c is {VMAP_STEPS[device]} steps, of which the last three quarters count, scaled to {num_steps}; with Adam, "
-        "whose steps cost less than those of Muon; on a GPU a captured graph.",
+        f"Final validation losses, in the order of the rows, agree within {SAME}: {losses}.",
+        f"c is {VMAP_STEPS[device]} steps, of which the last three quarters count, scaled to {steps}; with Adam, whose "
+        "steps cost less than those of Muon; on a GPU a captured graph.",
     ]
-    head = ("what", "command, s", "training, s", "variant steps / s", "steady")
-    write_table(__file__, head, rows, notes, "" if num_steps == parser.get_default("steps") else f"{num_steps} steps")
+    variety = ["steady"] * given.steady + [f"{steps} steps"] * (steps != parser.get_default("steps"))
+    write_table(
+        __file__, ("what", "command, s", "training, s", "variant steps / s", "steady"), rows, notes, *variety[:1]
+    )
+
+
+def times(other: float, mine: float) -> str:
+    """Say how many times as long the other takes."""
+    return f"{other / mine:.2f} times"
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def draw_module(config: Mapping[str, Any]) -> LitAutoencoder:
 def compile_halves(autoencoder: nn.Module) -> None:
     """Compile both halves of an autoencoder."""
     # In torch 2.15 the compiler fails on channels-last gradients of edge padding.
-    autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    autoencoder.to(memory_format=torch.contiguous_format)
     for method in ("encode", "decode"):
         function = getattr(autoencoder, method)
         setattr(autoencoder, method, torch.compile(function, options={"layout_optimization": False}))
