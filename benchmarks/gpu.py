@@ -31,6 +31,7 @@ MAIN = ["-m", "loss=l1,luma,red,green,blue"]
 ALL_LOSSES = ["-m", "loss=glob(*,exclude=[perceptual,style,lpips,dists])", "data=shapes", "data.image_size=128"]
 ALL_LOSSES += ["data.train_size=160", "data.val_size=16", "trainer.max_steps=40", "trainer.val_check_interval=40"]
 ALL_LOSSES += ["report=false"]
+FEW = ["--counts", "1,16,64", "--steps", "512"]
 PY = [sys.executable]
 TESTS = [*PY, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
 TESTS += [f"--rootdir={ROOT}", *(str(ROOT / "tests" / "training" / f"test_{name}.py") for name in ("array", "fit"))]
@@ -72,10 +73,9 @@ class Run:
         print("\n".join(text.splitlines()[-14:]), f"\n{name}: {state}, {seconds:.1f} s", flush=True)
         self.rows.append((name, state, seconds, found(text)))
 
-    def script(self, name: str, limit: float, *arguments: str) -> None:
-        """Run a benchmark."""
-        title = "-".join([name, *(each for each in arguments[1::2] if not each[0].isdigit())])
-        self.step(title, limit, [*PY, str(HERE / f"{name}.py"), *arguments])
+    def script(self, name: str, limit: float, script: str, *arguments: str) -> None:
+        """Run a benchmark, which keeps its own table."""
+        self.step(name, limit, [*PY, str(HERE / f"{script}.py"), *arguments])
 
     def train(self, name: str, limit: float, *arguments: str) -> None:
         """Run the command, and read who was not captured, who failed and how long it took."""
@@ -136,17 +136,21 @@ def main() -> None:
         run = Run(Path(name), begin + given.budget - 5)
         steps = {
             "card": lambda: run.step("card", 60, [*PY, "-c", CARD], lambda text: " ".join(text.split())[-200:]),
-            "tests": lambda: run.step("tests", 120, TESTS, lambda text: (text.strip().splitlines() or [""])[-1]),
+            "tests": lambda: run.step("tests", 100, TESTS, lambda text: (text.strip().splitlines() or [""])[-1]),
             "command": lambda: run.train("command", 60, *MAIN),
-            "again": lambda: run.train("again", 60, *MAIN),
-            "profile": lambda: run.script("profile_chunk", 60),
-            "overhead": lambda: run.script("overhead", 60, "--repeats", "3"),
-            "scaling": lambda: run.script("scaling", 90),
-            "large": lambda: run.script("scaling", 100, "--model", "large", "--counts", "1,16,64", "--steps", "768"),
+            "steady": lambda: run.script("steady", 90, "sweep", "--steady"),
+            "overhead": lambda: run.script("overhead", 50, "overhead", "--repeats", "3"),
+            "scaling": lambda: run.script("scaling", 80, "scaling", "--steps", "768"),
             "losses": lambda: run.train("losses", 60, *ALL_LOSSES),
             "same-bits": lambda: run.train("same-bits", 60, *ALL_LOSSES, "trainer.deterministic=true"),
-            "sweep": lambda: run.script("sweep", 170),
-            "precision": lambda: run.script("scaling", 60, "--precision", "bf16-mixed", "--counts", "1,5,64"),
+            "profile": lambda: run.script("profile", 40, "profile_chunk", "--counts", "1,5,16"),
+            "large": lambda: run.script(
+                "large", 80, "scaling", "--model", "large", "--counts", "1,16,64", "--steps", "512"
+            ),
+            "precision": lambda: run.script(
+                "precision", 40, "scaling", "--precision", "bf16-mixed", "--counts", "1,16"
+            ),
+            "sweep": lambda: run.script("sweep", 170, "sweep"),
         }
         if unknown := set(given.steps) - steps.keys():
             sys.exit(f"{', '.join(sorted(unknown))}: no such step; there are {', '.join(steps)}")

@@ -1,10 +1,8 @@
 """Tables of results, with the machine that they were measured on."""
 
-import importlib.util
 import os
 import platform
 import re
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,13 +38,6 @@ def write_table(
     FOLDER.mkdir(exist_ok=True)
     name = re.sub(r"[^\w]+", "-", machine()).strip("-").lower()
     (FOLDER / f"{title}--{name}.md").write_text(text)
-
-
-def need(*modules: str) -> None:
-    """End the program at its start if modules are missing that it would miss after minutes."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        sys.exit(f"{', '.join(missing)}: not installed; use make bench, or pip install -e '.[bench]'")
 
 
 def environment() -> dict[str, str]:

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import bench_extra  # noqa: F401
 import torch
 from overhead import configuration, precision
 from PIL import Image
-from results_table import need, write_table
+from results_table import write_table
 from scaling import array_seconds
 from vmap import seconds_per_step
 
@@ -88,7 +89,6 @@ def write_images(images: Images, folder: Path) -> None:
 
 def main() -> None:
     """Measure all, and write the table."""
-    need("hydra_plugins.hydra_joblib_launcher")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--steady", action="store_true", help="only what needs no whole command of b and d")

@@ -77,6 +77,26 @@ def test_step_by_step_and_replayed_with_the_same_bits(train_array, engine, monke
         assert_same_bits(replayed.weights(name), one_by_one.weights(name))
 
 
+def test_what_lasts_longer_than_a_step_is_made_before_the_capture(train_array, engine, monkeypatch):
+    """Memory that a graph allocates is taken by others in its next replay."""
+    seen = []
+
+    def record(self, shared):
+        seen.append((shared, _lasting(shared)))
+        return RecordedEngine._record(self, shared)
+
+    monkeypatch.setattr(engine, "_record", record)
+    train_array(DIFFERENT)
+    for shared, before in seen:
+        after = _lasting(shared)
+        assert {name: after[name] for name in before} == before
+        assert set(after) - set(before) == {"_batches", "_now"}  # of one step
+
+
+def _lasting(shared):
+    return {name: value.data_ptr() for name, value in vars(shared).items() if isinstance(value, torch.Tensor)}
+
+
 def test_the_host_looks_while_the_next_steps_are_computed(train_array, engine, monkeypatch):
     order = []
 

@@ -58,9 +58,9 @@ class SharedStep:
             try:
                 with learning_rates(member.optimizer, self._now[self._groups[place]]):
                     loss = member.optimize(self._batches[place], look=False)
-                if [*member.logged] != [*logged]:
+                if member.logged.keys() != logged.keys():
                     raise ValueError("what it logs is not the same at every step")
-                self._logged[member] = [*member.logged.values(), loss]
+                self._logged[member] = [*(member.logged[name] for name in logged), loss]
             finally:
                 member.logged = logged
 

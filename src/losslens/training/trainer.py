@@ -19,7 +19,7 @@ from losslens.training.member import Stage
 from losslens.training.peers import check_accelerator, on_gpus
 from losslens.training.state import SavedState
 
-BF16_PARAMETERS = 200_000  # from which on a GPU is faster in bf16, see benchmarks/results
+BF16_PARAMETERS = 200_000  # fewer, as in model=small, have so little to compute that casts are a third of their kernels
 VALIDATIONS = 4  # of a training that counts steps
 
 
