@@ -19,7 +19,7 @@ from losslens.training.member import Stage
 from losslens.training.peers import check_accelerator, on_gpus
 from losslens.training.state import SavedState
 
-BF16_PARAMETERS = 200_000  # fewer, as in model=small, have so little to compute that casts are a third of their kernels
+BF16_PARAMETERS = 200_000  # fewer, as model=small has, are so little to compute that casts take longer
 VALIDATIONS = 4  # of a training that counts steps
 
 
