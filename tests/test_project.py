@@ -99,8 +99,3 @@ def test_plugin_is_found_in_a_wheel(tmp_path):
     assert "ArrayLauncher" in done.stdout
     assert "OptunaSweeper" in done.stdout
     assert str(tmp_path) in done.stdout
-
-
-def test_no_module_is_long():
-    long = {path.name: n for path in SOURCE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 300}
-    assert not long

@@ -1,5 +1,6 @@
 """Captures are begun, left and mended in order: by a stand-in that keeps torch's protocol and counts."""
 
+import gc
 import warnings
 from contextlib import contextmanager
 
@@ -15,7 +16,6 @@ class FakeCuda:
 
     def __init__(self):
         self.default = self.current = self.Stream()
-        self.capture_stream = self.Stream()
         self.capturing = set()  # streams that belong to the capture
         self.invalid = None
         self.recording = set()  # pools
@@ -56,12 +56,12 @@ class FakeCuda:
         return object()
 
     @contextmanager
-    def graph(self, graph, pool):
+    def graph(self, graph, pool, stream):
         if pool in self.recording:
             raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
         self.recording.add(pool)
         self.pool, self.invalid = pool, None
-        self.current = self.capture_stream
+        self.current = self.capture_stream = stream
         self.capturing = {self.capture_stream}
         FakeStream.cuda = self
         try:
@@ -107,6 +107,14 @@ class FakeStream:
 
 
 class FakeGraph:
+    alive = 0
+
+    def __init__(self):
+        FakeGraph.alive += 1
+
+    def __del__(self):
+        FakeGraph.alive -= 1
+
     def reset(self):
         pass
 
@@ -140,13 +148,22 @@ def tears():
     raise Torn("as somebody's loss raises it")
 
 
+@pytest.fixture
+def no_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("how", ["raise", "memory", "wait"])
 def test_a_capture_that_fails_leaves_no_damage(cuda, how):
     def memory():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     capture = Capture(torch.device("cuda"))
-    record(capture, cuda, [cuda.work] * 3)
+    replay = record(capture, cuda, [cuda.work] * 3)
     odd = {"raise": tears, "memory": memory, "wait": cuda.wait}[how]
     with pytest.raises(CaptureFailed) as failed:
         record(capture, cuda, [cuda.work, odd, cuda.work])
@@ -156,6 +173,8 @@ def test_a_capture_that_fails_leaves_no_damage(cuda, how):
     assert "unjoined" not in str(failed.value)
     assert cuda.current is cuda.default
     assert not cuda.recording
+    del failed  # and with it, without a collection of garbage, the graph and its memory
+    assert FakeGraph.alive == (replay is not None)
     record(capture, cuda, [cuda.work, cuda.work])
 
 

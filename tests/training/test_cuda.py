@@ -97,6 +97,63 @@ def _lasting(shared):
     return {name: value.data_ptr() for name, value in vars(shared).items() if isinstance(value, torch.Tensor)}
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_rates_and_logs_are_float32_in_every_precision(train_array, engine, monkeypatch, precision):
+    seen = []
+    record = engine._record
+    monkeypatch.setattr(engine, "_record", lambda self, shared: seen.append(shared) or record(self, shared))
+    replayed = train_array({"red": {}}, precision=precision, max_epochs=10)
+    assert {shared.rates.dtype for shared in seen} == {shared._kept.dtype for shared in seen} == {torch.float32}
+    monkeypatch.setattr(cuda_module, "WARM_UP_STEPS", 1000)
+    one_by_one = train_array({"red": {}}, precision=precision, max_epochs=10)
+    assert_same_bits(replayed.weights("red"), one_by_one.weights("red"))
+
+
+def test_a_schedule_that_fails_ends_its_variant_alone_at_its_step(train_array, engine):
+    """Torch raises the error after the step in which it is asked for one more than it was made for."""
+    short = {"schedule": {**ONE_CYCLE, "total_steps": 12}}
+    array = train_array({"red": {}, "short": short}, max_epochs=3)
+    assert list(array.outcomes) == ["red"]
+    assert "Tried to step 1" in str(array.failures["short"])
+    rows = (array.folder / "short" / "metrics.csv").read_text().splitlines()
+    assert rows[-1].startswith("0,10,")
+    assert_same_bits(array.weights("red"), train_array({"red": {}}, max_epochs=3).weights("red"))
+
+
+class CalmsDown(torch.optim.lr_scheduler.LambdaLR):
+    """Changes the momentum at the 13th step."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer, lambda step: 1.0)
+
+    def step(self, epoch=None):
+        super().step(epoch)
+        for group in self.optimizer.param_groups:
+            group["momentum"] = 0.9 if self.last_epoch < 13 else 0.1
+
+
+def test_a_setting_that_changes_late_is_not_missed(train_array, engine, monkeypatch):
+    late = {"optimizer": SGD, "schedule": {"_target_": "test_cuda.CalmsDown", "_partial_": True}}
+    array = train_array({"red": {}, "late": late}, max_epochs=3)
+    assert array.lines == [
+        "late: trains one step at a time, without a CUDA graph: its schedule changes more than the learning rate"
+    ]
+    assert_same_bits(array.weights("red"), train_array({"red": {}}, max_epochs=3).weights("red"))
+    monkeypatch.setattr(cuda_module, "WARM_UP_STEPS", 1000)
+    assert_same_bits(array.weights("late"), train_array({"late": late}, max_epochs=3).weights("late"))
+
+
+class StopsAtFirstValidation(Callback):
+    def on_validation_end(self, trainer, *_):
+        trainer.should_stop = True
+
+
+def test_as_many_steps_as_asked_for_at_least_and_no_more(train_array, engine):
+    array = train_array(DIFFERENT, callbacks=[target(StopsAtFirstValidation)], max_epochs=5, min_steps=13)
+    assert array.lines == []
+    assert {name: outcome.facts["steps"] for name, outcome in array.outcomes.items()} == dict.fromkeys(DIFFERENT, 13)
+
+
 def test_the_host_looks_while_the_next_steps_are_computed(train_array, engine, monkeypatch):
     order = []
 
@@ -121,6 +178,37 @@ def test_who_asks_to_stop_takes_no_step_more(train_array, engine, monkeypatch):
     monkeypatch.setattr(cuda_module, "SPAN_SECONDS", 1e-9)  # spans of one step
     array = train_array(DIFFERENT, callbacks=[target(StopsAt5)])
     assert {name: outcome.facts["steps"] for name, outcome in array.outcomes.items()} == dict.fromkeys(DIFFERENT, 5)
+
+
+class Greedy(nn.Module):
+    """L1 that runs out of memory while others compute, as in a capture of many."""
+
+    captured = False
+
+    def forward(self, input, target):
+        if self.captured:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return (input - target).abs().mean()
+
+
+def test_memory_that_runs_out_within_a_step_is_taken_for_that(train_array, engine, monkeypatch):
+    def record(self, shared):
+        for place, (member, branch) in enumerate(zip(shared.members, shared.branches, strict=True)):
+            if self.num_streams > 1 and isinstance(member.module.loss, Greedy):
+                with monkeypatch.context() as patch:
+                    patch.setattr(Greedy, "captured", True)
+                    shared.begin()
+                    try:
+                        branch()
+                    except Exception as error:
+                        raise CaptureFailed(place, error) from error
+        return RecordedEngine._record(self, shared)
+
+    monkeypatch.setattr(engine, "_record", record)
+    array = train_array({"red": {}, "greedy": {"loss": target(Greedy)}})
+    assert array.lines == ["out of memory: from here on variants compute 1 at a time"]
+    assert engine.recorded == [2]
+    assert_same_bits(array.weights("red"), train_array({"red": {}}).weights("red"))
 
 
 def test_memory_that_does_not_last_for_all_at_once(train_array, engine):

@@ -61,7 +61,10 @@ def test_determinism_ends_with_the_training_that_wanted_it(train_array):
     ("accelerator", "message"),
     [
         ("mps", "error: trainer.accelerator=mps: variants train on CUDA GPUs and on the CPU: use trainer=auto\n"),
-        ("gpu", "error: trainer.accelerator=gpu, and PyTorch sees no CUDA GPU here: use trainer=auto\n"),
+        (
+            "gpu",
+            "error: trainer.accelerator=gpu, and PyTorch sees no CUDA GPU here: use trainer=auto, or another machine\n",
+        ),
     ],
 )
 def test_a_device_that_is_not_there_is_told_at_once(train, tmp_path, accelerator, message):

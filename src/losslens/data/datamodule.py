@@ -12,6 +12,7 @@ from losslens.data.store import Batches, Chunk, Order, OrderStream, read_ahead
 from losslens.data.stored import StoredImages
 
 CANDIDATES = 32  # of which one is shown
+STAGED_BYTES = 2**30  # of images of a chunk, at most
 VAL_PIXELS = {"cpu": 2**17}  # of a batch: more do not fit into the caches
 
 
@@ -231,13 +232,17 @@ class ArrayDataModule(HeldImages):
 
     def train_dataloader(self) -> Chunks:
         """Return the steps of an epoch, drawn anew at every pass."""
+        length = self.chunk
+        if not isinstance(self.images.train, Tensor):
+            in_step = len(self.streams) * self.batch_size * self.images.train.shape[1:].numel()
+            length = max(1, min(length, STAGED_BYTES // in_step))
         return Chunks(
             self.images.train,
             self.batch_size,
             self.streams,
             flip=self.flip,
             num_steps=self.num_steps,
-            length=self.chunk,
+            length=length,
             passed=self.passed,
             part=self.part,
         )

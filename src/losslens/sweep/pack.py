@@ -11,11 +11,12 @@ from torch import Tensor
 from losslens.data.source import Images
 from losslens.memory import free_memory
 from losslens.sweep.plan import count_workers, measure_kinds, most_variants
+from losslens.training.cuda import NUM_STREAMS
 from losslens.training.fit import Variant
 from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
-from losslens.training.trainer import epoch_steps, make_trainer, trainer_settings
+from losslens.training.trainer import determinism_as_before, epoch_steps, make_trainer, trainer_settings
 from losslens.training.variant_trainer import total_steps
 
 
@@ -32,10 +33,12 @@ class PackedArray:
     """Variants that train together.
 
     Args:
-        num_workers: on the CPU, variants that compute at once; None: all do.
+        num_workers: variants that compute at once.
+        shares: whether they share what computes, as they do on a GPU, so that none is done the sooner for it.
     """
 
-    num_workers: int | None
+    num_workers: int
+    shares: bool
     variants: list[Variant] = field(default_factory=list)
     work: float = 0.0  # seconds of all variants
     state: int = 0  # bytes of all variants
@@ -45,7 +48,7 @@ class PackedArray:
     @property
     def seconds(self) -> float:
         """From the first step to the last; on a GPU, where variants share it, at most."""
-        return self.work / (self.num_workers or 1)
+        return self.work if self.shares else self.work / self.num_workers
 
     @property
     def bytes(self) -> int:
@@ -54,9 +57,7 @@ class PackedArray:
 
     def bytes_with(self, need: Need) -> int:
         """Return the bytes with one more variant."""
-        steps = self.steps + need.step
-        if self.num_workers is not None:
-            steps = min(steps, self.num_workers * max(self.largest_step, need.step))
+        steps = min(self.steps + need.step, self.num_workers * max(self.largest_step, need.step))
         return self.state + need.state + steps
 
     def add(self, variant: Variant, cost: Cost) -> None:
@@ -86,28 +87,30 @@ def pack(groups: Sequence[tuple[Sequence[Variant], Sequence[Cost]]], num_slots: 
     return sorted(arrays, key=lambda array: -array.seconds)
 
 
+@determinism_as_before()
 def _divide(variants: Sequence[Variant], costs: Sequence[Cost], count: int, num_slots: int) -> list[PackedArray]:
     """Divide a group into that many arrays, or more if memory or `array.max_variants` want it."""
     device = _trainer(variants[0]).strategy.root_device
     on_cpu = device.type == "cpu"
-    num_workers = count_workers(variants) if on_cpu else None
+    num_workers = count_workers(variants) if on_cpu else NUM_STREAMS
     most = most_variants(variants) or len(variants)
     # Slots on this machine share its memory, but each has a GPU of its own.
     budget = MAX_SHARE_OF_FREE_MEMORY * free_memory(device) / (num_slots if on_cpu else 1)
-    arrays = [PackedArray(num_workers) for _ in range(min(count, len(variants)))]
+    arrays = [PackedArray(num_workers, not on_cpu) for _ in range(min(count, len(variants)))]
     queue = [(0.0, place) for place in range(len(arrays))]  # a heap: seconds of an array, and which
     # The longest comes first, to the emptiest.
     for variant, cost in sorted(zip(variants, costs, strict=True), key=lambda each: -each[1].seconds):
         seconds, place = heapq.heappop(queue) if queue else (0.0, len(arrays))
         if place == len(arrays) or (arrays[place].variants and arrays[place].bytes_with(cost.need) > budget):
             seconds, place = 0.0, len(arrays)  # the one that is full is not asked again
-            arrays.append(PackedArray(num_workers))
+            arrays.append(PackedArray(num_workers, not on_cpu))
         arrays[place].add(variant, cost)
         if len(arrays[place].variants) < most:
             heapq.heappush(queue, (seconds + cost.seconds, place))
     return arrays
 
 
+@determinism_as_before()
 def variant_costs(variants: Sequence[Variant], images: Images) -> list[Cost]:
     """Measure what each variant of a group takes; what comes at the start and the end besides is left out.
 

@@ -14,12 +14,13 @@ from losslens.files import unique
 from losslens.memory import free_memory
 from losslens.sweep.names import folder_name, job_values, varied_values
 from losslens.sweep.start import Job
+from losslens.training.cuda import NUM_STREAMS
 from losslens.training.fit import Variant
 from losslens.training.logger import HParam
 from losslens.training.memory import Need, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
 from losslens.training.peers import num_peers
-from losslens.training.trainer import make_trainer, trainer_settings
+from losslens.training.trainer import determinism_as_before, make_trainer, trainer_settings
 
 Measured = TypeVar("Measured")
 BASELINE_KINDS = ("klt", "mean", "jpeg")
@@ -106,6 +107,7 @@ def count_workers(variants: Sequence[Variant]) -> int:
     return min(len(variants), max(1, torch.get_num_threads() // variants[0].threads))
 
 
+@determinism_as_before()
 def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: int) -> list[list[Variant]]:
     """Divide variants of one group into arrays that fit into memory, as `array.max_variants` says.
 
@@ -126,7 +128,8 @@ def split_by_memory(variants: Sequence[Variant], images: Images, num_workers: in
     needs = measure_kinds(variants, images, measure, Need(0, 0))
     arrays, first = [], 0
     while first < len(variants):
-        count = variants_that_fit(needs[first:], free_memory(device), num_workers if device.type == "cpu" else None)
+        at_once = num_workers if device.type == "cpu" else NUM_STREAMS
+        count = variants_that_fit(needs[first:], free_memory(device), at_once)
         arrays.append(list(variants[first : first + count]))
         first += count
     return arrays

@@ -111,6 +111,10 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any], workers: Workers | N
     with locked(folder):
         withdraw_arrays(folder)  # of processes that were to train them later
         stored = stored_variants(folder)
+        if _trains_here(workers):
+            for variant in stored:
+                if status_of(variant) not in ENDED:
+                    check_accelerator(variant.config["trainer"])
         found = _run(stored, folder, settings, {variant.name for variant in stored}, workers)
     _raise_failures(found, list(found.variants.values()), single=stored[0].folder == folder)
 

@@ -25,7 +25,7 @@ from losslens.sweep.signals import stopped_by_signals
 from losslens.sweep.stored import status_of, stored_losses, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
-from losslens.training.peers import PeerLost, Peers, join_peers, num_peers
+from losslens.training.peers import PeerLost, Peers, check_accelerator, join_peers, num_peers
 from losslens.training.state import saved_step, state_folder
 from losslens.training.stop import Stop
 
@@ -104,6 +104,8 @@ def _train(array: StoredArray, stop: Stop, parent: int | None) -> None:
     if not left:
         array.end()
         return
+    for variant in left:
+        check_accelerator(variant.config["trainer"])
     array.write({**contents, "attempts": attempts + 1, "progress": progress})
     if (count := num_peers(left[0].config["trainer"])) > 1:
         _start_peers(array, count, stop, parent)

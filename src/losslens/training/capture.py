@@ -37,6 +37,7 @@ class Capture:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._pool: Any = None
+        self._main: torch.cuda.Stream | None = None  # that captures begin on
         self._streams: list[torch.cuda.Stream] = []
 
     def stream(self, place: int) -> torch.cuda.Stream:
@@ -61,12 +62,12 @@ class Capture:
             CaptureFailed: with the first error; what was allocated for it is free.
         """
         current, graph = torch.cuda.current_stream(self.device), torch.cuda.CUDAGraph()
+        main = self._main = torch.cuda.Stream(self.device) if self._main is None else self._main
         pool = self._pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
         streams = [self.stream(place) for place in range(min(num_streams, len(branches)))]
         failed: CaptureFailed | None = None
         try:
-            with torch.cuda.graph(graph, pool=pool):
-                main = torch.cuda.current_stream(self.device)
+            with torch.cuda.graph(graph, pool=pool, stream=main):
                 begin()
                 for stream in streams:
                     stream.wait_stream(main)
@@ -83,20 +84,23 @@ class Capture:
                     end()
         except Exception as error:  # some errors end the capture itself
             failed = failed or CaptureFailed(None, error)
-            self._mend(current, graph, pool)
-        if failed is not None:
-            traceback.clear_frames(failed.error.__traceback__)  # they hold the memory of a step
+            self._mend(current, pool)
+        if failed is None:
+            return graph.replay
+        traceback.clear_frames(failed.error.__traceback__)  # they hold the memory of a step
+        with suppress(Exception):
+            graph.reset()
+        try:
             raise failed from failed.error
-        return graph.replay
+        finally:
+            del failed  # which would hold this frame, and this frame it
 
-    def _mend(self, current: torch.cuda.Stream, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    def _mend(self, current: torch.cuda.Stream, pool: Any) -> None:
         """Undo what torch up to 2.12 leaves of a capture whose end raised an error."""
         torch.cuda.set_stream(current)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
         with suppress(Exception):  # later versions have done it themselves
             torch._C._cuda_endAllocateToPool(index, pool)
-        with suppress(Exception):
-            graph.reset()
         self._pool = None  # that one may go on counting as one that records
 
     def forget(self) -> None:

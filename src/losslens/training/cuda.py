@@ -14,7 +14,7 @@ from losslens.data.store import Chunk, gather
 from losslens.training.capture import Capture, CaptureFailed, waits
 from losslens.training.member import Member
 from losslens.training.memory import OutOfMemory, is_out_of_memory
-from losslens.training.rates import fixed_settings, single_rates
+from losslens.training.rates import fixed_settings, next_rates, single_rates, snapshot
 from losslens.training.shared_step import SharedStep
 from losslens.training.stop import Stop
 
@@ -23,6 +23,8 @@ SPAN_STEPS = 64  # at most; while they are computed, the host looks at those bef
 WARM_UP_STEPS = 3  # taken one by one: libraries choose their kernels, optimizers make their state
 NUM_STREAMS = 16  # variants that compute at once: more do not raise the rate at which a GPU begins kernels
 NUM_THREADS = 8  # for pictures and files
+
+OTHER_SETTINGS = "its schedule changes more than the learning rate"
 
 Replay = Callable[[], None]
 
@@ -86,7 +88,9 @@ class GraphEngine:
             self._shared.images[: len(chunk.images)].copy_(chunk.images)
         taken = 0
         while taken < chunk.num_steps and not (stop and taken):
-            left = chunk.num_steps - taken
+            if any(member.should_stop for member in members if member.active):
+                self._look()  # who may stop depends on the steps that it has taken
+            left = min([chunk.num_steps - taken, *(_steps_to_stop(member) for member in members if member.active)])
             rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
             if self._num_warm < WARM_UP_STEPS:
                 span = min(left, WARM_UP_STEPS - self._num_warm)
@@ -105,13 +109,18 @@ class GraphEngine:
     def _run_span(self, rows: dict[Member, int], chunk: Chunk, first: int, end: int) -> None:
         """Let captured variants take steps; beside them, those that cannot be captured."""
         begin = time.perf_counter()
-        ready = [member for member in rows if self._may_capture(member)]
-        shared = self._shared
-        fits = shared and shared.length >= end - first and len(shared.images) >= len(chunk.images)
-        if ready and not (fits and shared and shared.members == ready):
+        span = None
+        while ready := [member for member in rows if member.active and self._may_capture(member)]:
+            shared = self._shared
+            fits = shared and shared.length >= end - first and len(shared.images) >= len(chunk.images)
+            if not (fits and shared and shared.members == ready):
+                self._look()
+                self._capture_all([member for member in ready if member.active], chunk)
+            elif rates := self._next_rates(ready, end - first):
+                span = self._ask(rows, chunk.steps(first, end), rates)
+                break
+        if not ready:  # what was captured before may go on one step at a time
             self._look()
-            self._capture_all([member for member in ready if member.active], chunk)
-        span = self._ask(rows, chunk, first, end) if ready and self._shared else None
         for place, member in enumerate(rows):
             if member.active and member in self._refused:
                 self._take_steps(member, place, rows[member], chunk.steps(first, end))
@@ -136,7 +145,7 @@ class GraphEngine:
                 member.fail(error)
 
         if on_host:
-            with ThreadPoolExecutor(NUM_THREADS) as pool:
+            with threads_of(self.device) as pool:
                 list(pool.map(call, members))
         else:
             for member in members:
@@ -162,7 +171,7 @@ class GraphEngine:
         if member.random.drawn:
             return "it draws random numbers in its steps"
         if fixed_settings(member.optimizer) != self._settings[member]:
-            return "its schedule changes more than the learning rate"
+            return OTHER_SETTINGS
         for state in member.optimizer.state.values():
             for name, value in state.items():
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -236,15 +245,33 @@ class GraphEngine:
     def _record(self, shared: SharedStep) -> Replay:
         return self._capture.record(shared.begin, shared.branches, shared.end, self.num_streams)
 
-    def _ask(self, rows: dict[Member, int], chunk: Chunk, first: int, end: int) -> _Span:
+    def _next_rates(self, members: list[Member], num_steps: int) -> list[Tensor] | None:
+        """Step all schedules ahead; None, and all are as before, if one cannot be captured after all: it is told."""
+        rates, back = [], []
+        for member in members:
+            back.append(snapshot(member.optimizer, member.schedule))
+            try:
+                rates.append(next_rates(member.optimizer, member.schedule, num_steps))
+                if fixed_settings(member.optimizer) != self._settings[member]:
+                    self._refuse(member, OTHER_SETTINGS)
+            except Exception as error:  # which it meets at the step where that belongs
+                self._refuse(member, _first_line(error))
+            if member in self._refused:
+                for restore in back:
+                    restore()
+                return None
+        return rates
+
+    def _ask(self, rows: dict[Member, int], chunk: Chunk, rates: list[Tensor]) -> _Span:
         """Ask the device for steps of those captured, and for what they log."""
-        assert self._shared is not None
+        shared, begun, num_steps = self._shared, time.perf_counter(), chunk.num_steps
+        assert shared is not None
         assert self._replay is not None
-        begun, mine = time.perf_counter(), [rows[member] for member in self._shared.members]
-        num_steps = self._shared.prepare(*([part[row, first:end] for row in mine] for part in chunk[1:3]))
+        mine = [rows[member] for member in shared.members]
+        shared.prepare([chunk.indices[row] for row in mine], [chunk.mirror[row] for row in mine], rates)
         for _ in range(num_steps):
             self._replay()
-        return _Span(num_steps, self._shared.names, self._shared.values(num_steps), self._event(), begun)
+        return _Span(num_steps, shared.names, shared.values(num_steps), self._event(), begun)
 
     def _look(self) -> None:
         """Count the steps that were asked for before; look at their losses, and write what is due."""
@@ -287,6 +314,19 @@ class GraphEngine:
         stream.wait_event(self._given)
         with torch.cuda.stream(stream):
             yield
+
+
+def threads_of(device: torch.device) -> ThreadPoolExecutor:
+    """Start threads for pictures and files; what they compute, they compute on the device."""
+    if device.type == "cuda":
+        return ThreadPoolExecutor(NUM_THREADS, initializer=torch.cuda.set_device, initargs=(device,))
+    return ThreadPoolExecutor(NUM_THREADS)
+
+
+def _steps_to_stop(member: Member) -> int:
+    """Return how many steps it may take before it is to be seen whether it stops."""
+    least = member.trainer.min_steps or 0
+    return least - member.step if member.should_stop and least > member.step else SPAN_STEPS
 
 
 def _first_line(error: Exception) -> str:

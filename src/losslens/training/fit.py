@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from losslens.losses import check_loss
 from losslens.training.array import VariantArray
 from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepReport
 from losslens.training.check import check_autoencoder, seen_directions
-from losslens.training.cuda import NUM_THREADS
+from losslens.training.cuda import threads_of
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
@@ -40,7 +40,8 @@ from losslens.training.trainer import (
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
 # Steps at once: enough to keep all cores busy, or on a GPU to hide what the Trainer costs.
-CHUNK = {"cpu": 8, "cuda": 256}
+CHUNK = {"cpu": 8, "cuda": 128}
+MEASURING = Lock()  # one at a time, so that memory suffices
 # With these the Trainer counts batches for itself, so that a batch has to be one step.
 COUNTED_IN_BATCHES = {"val_check_interval": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}
 
@@ -213,7 +214,8 @@ def fit(
 
     try:
         if trainer.strategy.root_device.type == "cuda":  # most of it is the host's work
-            with ThreadPoolExecutor(NUM_THREADS) as pool:
+            # The default dtype, which some precisions change, is that of all threads.
+            with trainer.precision_plugin.forward_context(), threads_of(trainer.strategy.root_device) as pool:
                 list(pool.map(finish, parts.values()))
         else:
             for part in parts.values():
@@ -280,7 +282,8 @@ def _finish(
     if part.variant.config["trainer"].get("limit_val_batches") is not None:
         others = dict(losses)  # the last validation saw some of the images only
     member.module.to(member.trainer.strategy.root_device)  # from which the Trainer takes it at its end
-    measured = measure(member, data, others)
+    with MEASURING:
+        measured = measure(member, data, others)
     try:
         part.pictures.finish(member.trainer)  # type: ignore[arg-type]
         show(member, data, part.logger, part.pictures)

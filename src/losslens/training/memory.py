@@ -89,4 +89,5 @@ def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None)
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of PyTorch or Python says so."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    kinds = torch.OutOfMemoryError | MemoryError | OutOfMemory
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -122,7 +122,9 @@ def check_accelerator(trainer: Mapping[str, Any]) -> None:
     if wanted not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"trainer.accelerator={wanted}: variants train on CUDA GPUs and on the CPU: use trainer=auto")
     if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(f"trainer.accelerator={wanted}, and PyTorch sees no CUDA GPU here: use trainer=auto")
+        raise ValueError(
+            f"trainer.accelerator={wanted}, and PyTorch sees no CUDA GPU here: use trainer=auto, or another machine"
+        )
 
 
 def join_peers(trainer: Mapping[str, Any], wish: Stop) -> Peers:

@@ -1,8 +1,9 @@
 """What of an optimizer a CUDA graph holds as constants, and the learning rates, which it reads from the device."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -27,7 +28,21 @@ def next_rates(optimizer: torch.optim.Optimizer, schedule: Any, num_steps: int) 
         rates.append([float(group["lr"]) for group in optimizer.param_groups])
         if schedule is not None:
             schedule.step()
-    return torch.tensor(rates).T
+    return torch.tensor(rates, dtype=torch.float32).T
+
+
+def snapshot(optimizer: torch.optim.Optimizer, schedule: Any) -> Callable[[], None]:
+    """Return a function that brings a schedule, and the settings that it has made, back to where they are now."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    place = None if schedule is None else deepcopy(schedule.state_dict())
+
+    def restore() -> None:
+        if schedule is not None:
+            schedule.load_state_dict(place)
+        for group, before in zip(optimizer.param_groups, settings, strict=True):
+            group.update(before)
+
+    return restore
 
 
 @contextmanager

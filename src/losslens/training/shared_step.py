@@ -8,7 +8,7 @@ from torch import Tensor
 
 from losslens.data.store import gather
 from losslens.training.member import Member
-from losslens.training.rates import learning_rates, next_rates
+from losslens.training.rates import learning_rates
 
 
 class SharedStep:
@@ -34,10 +34,11 @@ class SharedStep:
         self.indices = torch.zeros(len(members), length, batch_size, dtype=torch.int64, device=device)
         self.mirror = torch.zeros_like(self.indices, dtype=torch.bool)
         num_groups = [len(member.optimizer.param_groups) for member in members]
-        self.rates = torch.zeros(sum(num_groups), length, device=device)
+        self.rates = torch.zeros(sum(num_groups), length, dtype=torch.float32, device=device)
         self.names = {member: [*member.logged, "loss"] for member in members}
         self._groups = [slice(sum(num_groups[:place]), sum(num_groups[: place + 1])) for place in range(len(members))]
-        self._kept = torch.zeros(sum(map(len, self.names.values())), length, device=device)
+        num_values = sum(map(len, self.names.values()))
+        self._kept = torch.zeros(num_values, length, dtype=torch.float32, device=device)
         self._places = torch.arange(length, device=device)
         self._logged: dict[Member, list[Any]] = {}
 
@@ -74,22 +75,22 @@ class SharedStep:
         self._kept.copy_(torch.where(now, torch.stack(values)[:, None], self._kept))
         self.counter.add_(1)
 
-    def prepare(self, indices: Sequence[Tensor], mirror: Sequence[Tensor]) -> int:
-        """Lay steps ready, and step the schedules ahead, without waiting for the device; returns how many steps.
+    def prepare(self, indices: Sequence[Tensor], mirror: Sequence[Tensor], rates: Sequence[Tensor]) -> None:
+        """Lay steps ready, without waiting for the device.
 
         Args:
             indices: of each member, int64 `(steps, B)`.
             mirror: of each member, bool `(steps, B)`.
+            rates: learning rates of each member, float32 `(groups, steps)`, on the CPU.
         """
         num_steps = len(indices[0])
         self.indices[:, :num_steps].copy_(torch.stack(list(indices)))
         self.mirror[:, :num_steps].copy_(torch.stack(list(mirror)))
-        rates = torch.cat([next_rates(each.optimizer, each.schedule, num_steps) for each in self.members])
+        upload = torch.cat(list(rates))
         if self.counter.device.type == "cuda":
-            rates = rates.pin_memory()
-        self.rates[:, :num_steps].copy_(rates, non_blocking=True)
+            upload = upload.pin_memory()
+        self.rates[:, :num_steps].copy_(upload, non_blocking=True)
         self.counter.zero_()
-        return num_steps
 
     def values(self, num_steps: int) -> Tensor:
         """Fetch what was logged in the latest steps, float32 `(values, steps)`: there once the device is that far."""
@@ -97,4 +98,8 @@ class SharedStep:
 
 
 def _scalar(value: Any, device: torch.device) -> Tensor:
-    return value.float().reshape(()) if isinstance(value, Tensor) else torch.full((), float(value), device=device)
+    return (
+        value.float().reshape(())
+        if isinstance(value, Tensor)
+        else torch.full((), float(value), dtype=torch.float32, device=device)
+    )

@@ -56,6 +56,7 @@ def _replayed(step: Callable[[], None], device: torch.device) -> Callable[[], No
     if device.type != "cuda":
         return step
     capture = Capture(device)
+    capture.stream(0).wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(capture.stream(0)):
         for _ in range(NUM_MEASURED):
             step()

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,10 @@ def trainer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _num_parameters(model: str) -> int:
     """Count those of a network, 0 if it cannot be made; what it is made from is given as JSON."""
-    try:
-        with torch.device("meta"):
+    for device in ("meta", "cpu"):  # not every network can be made without memory
+        with torch.device(device), suppress(Exception):  # which is told when it is made to be trained
             return sum(parameter.numel() for parameter in build(json.loads(model)).parameters())
-    except Exception:  # which is told when it is made to be trained
-        return 0
+    return 0
 
 
 def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
