@@ -1,6 +1,7 @@
 """1 to 64 variants in one array: throughput, memory, and the share of what the machine can do."""
 
 import argparse
+import gc
 import re
 import subprocess
 import sys
@@ -126,6 +127,7 @@ def main() -> None:
     rows: list[tuple[object, ...]] = []
     for count in map(int, given.counts.split(",")):
         if DEVICE.type == "cuda":  # its memory can be counted anew
+            gc.collect()  # Trainers and modules hold each other
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             seconds, peak = array_seconds(seeds(config, count), given.steps), peak_memory()

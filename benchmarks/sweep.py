@@ -91,7 +91,7 @@ def main() -> None:
     """Measure all, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--steady", action="store_true", help="only what needs no whole command of b and d")
+    parser.add_argument("--no-joblib", action="store_true", help="leave out b")
     given = parser.parse_args()
     steps, device = given.steps, "gpu" if torch.cuda.is_available() else "cpu"
     images = Photos(
@@ -110,17 +110,18 @@ def main() -> None:
         for place in places.values():
             place.mkdir()
         write_images(images, places["images"])
-        sides = {"an": plain(places["images"], places["an"], steps, device, f"workers={workers}")}
-        if not given.steady:
-            sides["a0"] = plain(places["images"], places["a0"], steps, device)
+        sides = {
+            "a0": plain(places["images"], places["a0"], steps, device),
+            "an": plain(places["images"], places["an"], steps, device, f"workers={workers}"),
+        }
+        if not given.no_joblib:
             joblib = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}")
             sides["b"] = plain(places["images"], places["b"], steps, device, *joblib)
-            sides["d"] = arrays(places["d"], steps, device)
-    step = sides["d"].step if "d" in sides else steady_arrays(steps)
+        sides["d"] = d = arrays(places["d"], steps, device)
     on_device = images.train.to("cuda" if device == "gpu" else "cpu")
     c = seconds_per_step(on_device, BATCH_SIZE, VMAP_STEPS[device], bf16="bf16" in precision(configuration()))
     for side, loss in itertools.product(sides.values(), LOSSES):
-        assert abs(side.losses[loss] - sides["an"].losses[loss]) < SAME, (loss, sides)
+        assert abs(side.losses[loss] - d.losses[loss]) < SAME, (loss, sides)
 
     whats = {
         "a0": "a: one Trainer after another, 0 data workers",
@@ -133,20 +134,14 @@ def main() -> None:
     for name, side in sides.items():
         steady = unknown if name == "b" else count / side.step  # its processes take steps at the same time
         rows.append((whats[name], side.command, side.training, steps * count / side.training, steady))
-    if given.steady:
-        rows.append((whats["d"], unknown, unknown, unknown, count / step))
     rows.append(("c: stack_module_state and vmap", unknown, steps * c, count / c, count / c))
-    best = min((sides[name] for name in ("a0", "an") if name in sides), key=lambda side: side.command)
-    if "d" in sides:
-        d = sides["d"]
-        rows.append(
-            ("d against the better a", times(best.command, d.command), times(best.training, d.training), "", "")
-        )
-        b = sides["b"]
-        rows.append(("d against b", times(b.command, d.command), times(b.training, d.training), "", ""))
-    fastest = min(sides[name].step for name in ("a0", "an") if name in sides)
-    rows.append(("d against the better a, steady", "", "", "", times(fastest, step)))
-    rows.append(("d against c, steady", "", "", "", times(c, step)))
+    for what, others in (("d against the better a", ("a0", "an")), ("d against b", ("b",))):
+        if found := [sides[name] for name in others if name in sides]:
+            command, training = (min(getattr(side, part) for side in found) for part in ("command", "training"))
+            rows.append((what, times(command, d.command), times(training, d.training), "", ""))
+    best = min(sides["a0"].step, sides["an"].step)
+    rows.append(("d against the better a, steady", "", "", "", times(best, d.step)))
+    rows.append(("d against c, steady", "", "", "", times(c, d.step)))
     losses = ", ".join(f"{loss} {' / '.join(f'{side.losses[loss]:.4f}' for side in sides.values())}" for loss in LOSSES)
     notes = [
         f"Five variants ({', '.join(LOSSES)}), {steps} steps each, batches of {BATCH_SIZE} crops of 128x128, model "
@@ -159,10 +154,9 @@ def main() -> None:
         f"c is {VMAP_STEPS[device]} steps, of which the last three quarters count, scaled to {steps}; with Adam, whose "
         "steps cost less than those of Muon; on a GPU a captured graph.",
     ]
-    variety = ["steady"] * given.steady + [f"{steps} steps"] * (steps != parser.get_default("steps"))
-    write_table(
-        __file__, ("what", "command, s", "training, s", "variant steps / s", "steady"), rows, notes, *variety[:1]
-    )
+    variety = "" if steps == parser.get_default("steps") else f"{steps} steps"
+    head = ("what", "command, s", "training, s", "variant steps / s", "steady")
+    write_table(__file__, head, rows, notes, variety)
 
 
 def times(other: float, mine: float) -> str:

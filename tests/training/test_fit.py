@@ -1,15 +1,19 @@
 """How an array is set up: precision, where data lives."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import TINY, the_only
-from variants import MODEL
+from variants import CONFIG, MODEL, TRAINER
 
 from losslens.data import ImageDataModule, Images
 from losslens.data.stored import StoredImages
+from losslens.sweep.pack import variant_costs
+from losslens.sweep.plan import split_by_memory
 from losslens.training import trainer as trainer_module
+from losslens.training.fit import Variant
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,14 @@ def test_data_that_does_not_fit_is_streamed(monkeypatch):
     assert place(False, free_images=20) == "streamed"
 
 
+def test_determinism_ends_with_a_sweep_that_was_planned_for_it(tmp_path, images):
+    config = {**CONFIG, "trainer": {**TRAINER, "deterministic": True}}
+    variants = [Variant(name, config, tmp_path, {}) for name in "ab"]
+    assert split_by_memory(variants, images, 1) == [variants]
+    variant_costs(variants, images)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_determinism_ends_with_the_training_that_wanted_it(train_array):
     array = train_array({"red": {}}, deterministic=True)
     assert not array.failures
@@ -72,6 +84,18 @@ def test_a_device_that_is_not_there_is_told_at_once(train, tmp_path, accelerator
         "-m", "loss=l1,luma", *TINY, f"trainer.accelerator={accelerator}", check=False, CUDA_VISIBLE_DEVICES=""
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def test_a_device_that_is_gone_when_a_sweep_goes_on_is_told_and_nothing_is_lost(train, tmp_path):
+    train("loss=l1", *TINY, "hydra.run.dir=run")
+    config, status = tmp_path / "run" / "config.yaml", tmp_path / "run" / "status.json"
+    config.write_text(config.read_text().replace("accelerator: cpu", "accelerator: gpu"))
+    status.write_text(json.dumps({"status": "interrupted", "reason": ""}))
+    before = status.read_text()
+    done = train("resume=run", check=False, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: trainer.accelerator=gpu, and PyTorch sees no CUDA GPU here: use trainer=auto")
+    assert status.read_text() == before
 
 
 def test_what_apple_calls_a_gpu_is_not_used(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from test_cuda import RecordedEngine
 from variants import CONFIG, DIFFERENT, Trained, assert_same_bits
 
-from losslens.data import Images
+from losslens.data import Images, datamodule
 from losslens.data.store import PREFETCH
 from losslens.data.stored import StoredImages
 from losslens.training import array as array_module
@@ -136,3 +136,18 @@ def test_a_folder_by_the_command(train, tmp_path, train_and_val):
     assert refused.returncode != 0
     assert "use data.resident=auto, data.resident=true or data.resident=false" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_chunks_of_many_bytes_have_fewer_steps(trained, monkeypatch):
+    whole = trained(False)
+    lengths, stage = [], datamodule.Chunks._stage
+
+    def noted(self, order, passed):
+        lengths.append(order.indices.shape[1])
+        return stage(self, order, passed)
+
+    monkeypatch.setattr(datamodule.Chunks, "_stage", noted)
+    in_step = len(DIFFERENT) * CONFIG["data"]["batch_size"] * 3 * 12 * 12
+    monkeypatch.setattr(datamodule, "STAGED_BYTES", 3 * in_step + 1)
+    assert_same(trained(False), whole)
+    assert set(lengths) == {3, 1}  # of ten steps
