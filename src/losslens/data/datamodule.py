@@ -145,7 +145,6 @@ class Chunks:
         num_steps: of the epoch.
         length: most steps of a chunk.
         passed: steps of the first epoch that are not taken again, whose images are not read.
-        part: of every batch, if other processes take the rest.
     """
 
     def __init__(
@@ -158,7 +157,6 @@ class Chunks:
         num_steps: int,
         length: int,
         passed: int,
-        part: slice,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
@@ -167,7 +165,6 @@ class Chunks:
         self.num_steps = num_steps
         self.length = length
         self.passed = passed
-        self.part = part
 
     def __len__(self) -> int:
         return -(-self.num_steps // self.length)
@@ -175,7 +172,7 @@ class Chunks:
     def __iter__(self) -> Iterator[Chunk]:
         draw = (len(self.images), self.batch_size, self.num_steps, self.flip)
         drawn = [stream.draw(*draw) for stream in self.streams]
-        indices, mirror = (torch.stack(parts)[:, :, self.part] for parts in zip(*drawn, strict=True))
+        indices, mirror = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         passed, self.passed = self.passed, 0
         orders = map(Order, indices.split(self.length, dim=1), mirror.split(self.length, dim=1))
         if isinstance(self.images, Tensor):
@@ -205,7 +202,6 @@ class ArrayDataModule(HeldImages):
         streams: of the variants.
         chunk: most steps at once.
         num_steps: of an epoch.
-        part: of every batch, if other processes take the rest.
 
     Raises:
         ValueError: if the batch has no image.
@@ -221,12 +217,10 @@ class ArrayDataModule(HeldImages):
         streams: Sequence[OrderStream],
         chunk: int,
         num_steps: int,
-        part: slice = slice(None),
     ) -> None:
         super().__init__(images, batch_size=batch_size, flip=flip, resident=resident)
         self.streams = streams
         self.chunk = chunk
-        self.part = part
         self.passed = 0  # steps that were taken already of the epoch that training begins with
         self.num_steps = num_steps
 
@@ -244,5 +238,4 @@ class ArrayDataModule(HeldImages):
             num_steps=self.num_steps,
             length=length,
             passed=self.passed,
-            part=self.part,
         )

@@ -19,7 +19,7 @@ from losslens.files import write_json
 SETTINGS = "settings"  # of the command
 REPORTED = "reported"  # once the report is made
 STOPPED = "stopped"  # once a variant has failed, if fail_fast says that the others are to stop
-ENDINGS = (HEARTBEAT_ENDING, LOCK_ENDING, PEERS_ENDING) = (".heartbeat", ".lock", ".peers")
+ENDINGS = (HEARTBEAT_ENDING, LOCK_ENDING) = (".heartbeat", ".lock")
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,16 @@ class StoredArray:
     @property
     def is_taken(self) -> bool:
         """Whether a process is at work on it, as far as that can be seen."""
-        return is_held(self.file.with_suffix(LOCK_ENDING)) or self.is_taken_by_peers
-
-    @property
-    def is_taken_by_peers(self) -> bool:
-        """Whether several processes that train a variant together are at work on it."""
-        return is_held(self.file.with_suffix(PEERS_ENDING))
+        return is_held(self.file.with_suffix(LOCK_ENDING))
 
     @contextmanager
-    def taken(self, patience: float = 0.0, ending: str = LOCK_ENDING) -> Iterator[bool]:
+    def taken(self, patience: float = 0.0) -> Iterator[bool]:
         """Take it, until the block or the process ends; yields whether nobody else has.
 
         Args:
             patience: seconds to wait for somebody else.
-            ending: of the lock: that of one process, or of the first of several peers.
         """
-        lock = FileLock(self.file.with_suffix(ending))
+        lock = FileLock(self.file.with_suffix(LOCK_ENDING))
         try:
             lock.acquire(timeout=patience)
         except Timeout:
@@ -164,7 +158,7 @@ def withdraw_arrays(folder: Path) -> None:
         return
     for array in stored_arrays(folder):
         with array.taken() as mine:
-            if not mine or array.is_taken_by_peers:
+            if not mine:
                 raise ValueError(f"other processes are at work on {folder}: wait for them, or stop them first")
             array.end()
     marker, lock = report_marker(folder)

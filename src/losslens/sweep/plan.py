@@ -19,7 +19,6 @@ from losslens.training.fit import Variant
 from losslens.training.logger import HParam
 from losslens.training.memory import Need, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
-from losslens.training.peers import num_peers
 from losslens.training.trainer import determinism_as_before, make_trainer, trainer_settings
 
 Measured = TypeVar("Measured")
@@ -141,8 +140,6 @@ def most_variants(variants: Sequence[Variant]) -> int | None:
     Raises:
         ValueError: if `array.max_variants` is neither a positive number nor `auto`.
     """
-    if num_peers(variants[0].config["trainer"]) > 1:
-        return 1
     most = variants[0].config["array"]["max_variants"]
     return None if most == "auto" else as_count(most, "array.max_variants")
 

@@ -30,9 +30,9 @@ from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
-from losslens.training.peers import check_accelerator, num_peers
 from losslens.training.state import read_every, remove_states
 from losslens.training.stop import Stop
+from losslens.training.trainer import check_accelerator
 
 
 def run_sweep(
@@ -147,9 +147,6 @@ def _run(
     searching = settings["optimize"] is not None
     report_wanted = settings["report"] and not searching
     shown: list[Path] = []
-    here = _trains_here(workers)
-    if here and any(num_peers(variant.config["trainer"]) > 1 for variant in variants):
-        workers = LocalProcesses(1)  # which starts those that train together
     with stopped_by_signals(stop), quiet_writers():
         with _progress(console, count) as show_share:
             sweep = Sweep(
@@ -163,7 +160,7 @@ def _run(
                 fail_fast=settings["fail_fast"],
             )
             sweep.say(f"{count} in {folder}{_already(states)}")
-            if here and torch.backends.mps.is_available():
+            if _trains_here(workers) and torch.backends.mps.is_available():
                 sweep.say("training on the CPU: Apple's GPU is not used")
             if workers is None:
                 sweep.train(wanted)

@@ -25,7 +25,6 @@ from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
 from losslens.training.member import Stage
-from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 
@@ -43,7 +42,6 @@ class Sweep:
         stop: asked for to stop.
         losses: configurations of all losses of the sweep, by name.
         heartbeat: file for signs of life.
-        peers: other processes that train the same variants.
         fail_fast: whether the first failure stops the others.
     """
 
@@ -57,7 +55,6 @@ class Sweep:
         *,
         losses: Mapping[str, Mapping[str, Any]],
         heartbeat: Path,
-        peers: Peers | None = None,
         fail_fast: bool = False,
     ) -> None:
         self.variants = {variant.name: variant for variant in variants}
@@ -68,7 +65,6 @@ class Sweep:
         self.stop = stop
         self.fail_fast = fail_fast
         self.heartbeat_file = heartbeat
-        self.peers = peers
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}
         self.interrupted = False
@@ -204,7 +200,6 @@ class Sweep:
                 states=states,
                 stop=self.stop,
                 on_done=self._done,
-                peers=self.peers,
             )
         except torch.OutOfMemoryError as error:
             outcomes = {}

@@ -1,22 +1,16 @@
 """A process that trains arrays of a sweep: python -m losslens.sweep.worker FOLDER (launchers start it)."""
 
 import argparse
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 from rich.console import Console
 
 from losslens.files import append_line
-from losslens.sweep.arrays import PEERS_ENDING, STOPPED, StoredArray, read_settings, stored_arrays
+from losslens.sweep.arrays import STOPPED, StoredArray, read_settings, stored_arrays
 from losslens.sweep.errors import one_line_errors
 from losslens.sweep.folders import ENDED, LOG, write_status
 from losslens.sweep.quiet import be_quiet, quiet_writers
@@ -25,29 +19,23 @@ from losslens.sweep.signals import stopped_by_signals
 from losslens.sweep.stored import status_of, stored_losses, stored_variants
 from losslens.sweep.work import Sweep
 from losslens.training.fit import Variant
-from losslens.training.peers import PeerLost, Peers, check_accelerator, join_peers, num_peers
-from losslens.training.state import saved_step, state_folder
+from losslens.training.state import saved_step
 from losslens.training.stop import Stop
+from losslens.training.trainer import check_accelerator
 
 MAX_ATTEMPTS = 3  # in vain
-LOOK_EVERY = 0.2  # seconds
 GRACE = 10.0  # seconds: who ends many processes may ask each more than once
 PATIENCE = 300.0  # seconds: a lost node may hold an array on a network file system for a while
-PATIENCE_WITH_PEERS = 120.0  # seconds, for those of a process that was killed to end
 
 
 def main() -> None:
     """Train the arrays of a sweep, as far as nobody else does."""
     parser = argparse.ArgumentParser(prog="python -m losslens.sweep.worker", description=__doc__)
-    parser.add_argument("place", type=Path, help="folder of a sweep; with --peer, the file of an array")
+    parser.add_argument("folder", type=Path, help="of a sweep")
     parser.add_argument("--parent", type=int, help="process without which this one ends, too")
-    parser.add_argument("--peer", action="store_true", help="train with the others that torchrun has started")
     arguments = parser.parse_args()
     with one_line_errors():
-        if arguments.peer:
-            _work_with_peers(StoredArray(arguments.place), arguments.parent)
-            return
-        stop = work(stored_arrays(arguments.place), parent=arguments.parent)
+        stop = work(stored_arrays(arguments.folder), parent=arguments.parent)
     sys.exit(stop.exit_code if stop else 0)
 
 
@@ -107,13 +95,10 @@ def _train(array: StoredArray, stop: Stop, parent: int | None) -> None:
     for variant in left:
         check_accelerator(variant.config["trainer"])
     array.write({**contents, "attempts": attempts + 1, "progress": progress})
-    if (count := num_peers(left[0].config["trainer"])) > 1:
-        _start_peers(array, count, stop, parent)
+    _train_here(array, left, stop, parent)
+    if not stop:
+        array.end()
     else:
-        _train_here(array, left, array.sweep, stop, parent)
-        if not stop:
-            array.end()
-    if stop:
         with suppress(OSError):
             array.write({**contents, "attempts": attempts, "progress": progress})
             array.heartbeat.unlink(missing_ok=True)
@@ -124,14 +109,7 @@ def _left(array: StoredArray) -> list[Variant]:
     return [variant for variant in variants if status_of(variant) not in ENDED]
 
 
-def _train_here(
-    array: StoredArray,
-    variants: Sequence[Variant],
-    folder: Path,
-    stop: Stop,
-    parent: int | None,
-    peers: Peers | None = None,
-) -> Sweep:
+def _train_here(array: StoredArray, variants: Sequence[Variant], stop: Stop, parent: int | None) -> None:
     stopped, fail_fast = array.file.with_name(STOPPED), read_settings(array.sweep)["fail_fast"]
 
     def report(share: float) -> None:
@@ -139,13 +117,12 @@ def _train_here(
 
     sweep = Sweep(
         variants,
-        folder,
+        array.sweep,
         Console(),
         report,
         stop,
         losses=stored_losses(array.sweep),
-        heartbeat=folder / array.heartbeat.relative_to(array.sweep),
-        peers=peers,
+        heartbeat=array.heartbeat,
         fail_fast=fail_fast,
     )
     _look(stop, parent, stopped)
@@ -153,78 +130,18 @@ def _train_here(
         sweep.train([variant.name for variant in variants])
     if fail_fast and sweep.failures:
         stopped.touch()
-    return sweep
 
 
 def _look(stop: Stop, parent: int | None, stopped: Path) -> None:
     """Ask to stop if the process that started this one is gone, or another one has stopped all."""
-    _look_for(parent, stop)
     if stopped.exists():
         stop.request("a variant failed, and fail_fast=true", 1)
-
-
-def _look_for(parent: int | None, stop: Stop) -> None:
-    """Ask to stop if the process that started this one is gone."""
     if parent is None:
         return
     with suppress(psutil.NoSuchProcess):
         if psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
             return
     stop.request("the process that started it has ended", 1)
-
-
-def _start_peers(array: StoredArray, count: int, stop: Stop, parent: int | None) -> None:
-    """Let torchrun start the processes that train an array together."""
-    with array.taken(PATIENCE_WITH_PEERS, PEERS_ENDING):  # those of a worker that was killed see that, and end
-        pass
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command += ["-m", "losslens.sweep.worker", "--peer", str(array.file), "--parent", str(os.getpid())]
-    told = False
-    with stop.awaited():
-        process = subprocess.Popen(command, start_new_session=True)
-        while process.poll() is None:
-            _look_for(parent, stop)
-            if stop and not told:
-                process.terminate()
-                told = True
-            time.sleep(LOOK_EVERY)
-    if process.returncode == 0 and _left(array):  # they stopped in order, for a reason of their own
-        stop.request("the processes that trained it stopped", 1)
-
-
-def _work_with_peers(array: StoredArray, parent: int | None) -> None:
-    """Train an array with the other processes; only the first one writes into the sweep's folder."""
-    be_quiet()
-    stop, is_first = Stop(), os.environ["RANK"] == "0"
-    with stopped_by_signals(stop, grace=GRACE), quiet_writers(), tempfile.TemporaryDirectory() as place:
-        variants = _left(array)
-        copies, folder = variants, array.sweep
-        if not is_first:
-            folder = Path(place)
-            (folder / array.file.parent.name).mkdir()
-            copies = [_copy(variant, folder) for variant in variants]
-        try:
-            with array.taken(ending=PEERS_ENDING) if is_first else nullcontext():
-                sweep = _train_here(
-                    array, copies, folder, stop, parent, join_peers(variants[0].config["trainer"], stop)
-                )
-        except PeerLost:
-            os._exit(1)  # what this process says of its variants does not count; they are tried again
-    for variant in variants:
-        own = sweep.failures.get(variant.name)
-        if own and not is_first and status_of(variant) in ("pending", "running", "interrupted"):
-            write_status(variant.folder, "failed", own)
-    if sweep.failures and not is_first and any(status_of(each) not in ENDED for each in variants):
-        sys.exit(1)  # so that torchrun ends the others
-
-
-def _copy(variant: Variant, place: Path) -> Variant:
-    """Give a process that is not the first one a folder of its own, with the states from which all go on."""
-    folder = place / variant.name
-    folder.mkdir()
-    if state_folder(variant.folder).exists():
-        shutil.copytree(state_folder(variant.folder), state_folder(folder))
-    return replace(variant, folder=folder)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,6 @@ class VariantArray(L.LightningModule):
         self.say = say
         self.every = every
         self.stop = stop
-        self.peers = members[0].peers
         self.first_step = members[0].first_step  # all of an array go on from the same one
         self.first_stage = stage
         self.has_ended = stage is Stage.END
@@ -153,11 +152,6 @@ class VariantArray(L.LightningModule):
         if self.stop and self._validation_seconds > PATIENCE:
             raise Interrupted
 
-        if self.peers:
-            batch = batch[self.peers.part]
-            if not len(batch):
-                return
-
         def validate(member: Member) -> None:
             precision = member.trainer.precision_plugin
             with torch.no_grad(), precision.forward_context(), member.turn():
@@ -216,9 +210,7 @@ class VariantArray(L.LightningModule):
             raise Interrupted
 
     def save(self, stage: Stage) -> None:
-        """Write the states of all members that have not failed; of several processes, the first one does."""
-        if self.peers and self.peers.rank > 0:
-            return
+        """Write the states of all members that have not failed."""
         now, written = time.monotonic(), False
         for member in self.members:
             if member.failure is None:
@@ -260,8 +252,6 @@ class VariantArray(L.LightningModule):
     def _let_go(self, epochs_done: int | None = None) -> None:
         """Let members leave that are asked to, and end training when nobody is left."""
         for member in self.members:
-            if self.peers:
-                member.should_stop = self.peers.any(member.should_stop, self.trainer.strategy.root_device)
             member.stopped |= member.may_stop(epochs_done)
         if not any(member.active for member in self.members):
             self._end_training()

@@ -164,8 +164,6 @@ class GraphEngine:
         return member not in self._refused
 
     def _obstacle(self, member: Member) -> str | None:
-        if member.peers:
-            return "several processes train it"
         if member.has_step_hooks:
             return "a callback looks at every step"
         if member.random.drawn:

@@ -25,7 +25,6 @@ from losslens.training.logger import HParam, RunLogger
 from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import compile_halves, draw_module
-from losslens.training.peers import Peers
 from losslens.training.state import SavedState, read_every
 from losslens.training.stop import Stop
 from losslens.training.trainer import (
@@ -108,7 +107,6 @@ def fit(
     states: Mapping[str, SavedState] | None = None,
     stop: Stop | None = None,
     on_done: Callable[[str, Outcome], None] | None = None,
-    peers: Peers | None = None,
 ) -> dict[str, Outcome]:
     """Train variants together that share data and Trainer settings.
 
@@ -124,7 +122,6 @@ def fit(
         states: from which variants go on, by name, all at the same place; without one they begin.
         stop: that training looks at.
         on_done: called with the name of a variant and what came of it, as soon as all of it is on disk.
-        peers: other processes that train the only variant.
 
     Returns:
         What came of the variants that did not fail, by name.
@@ -151,10 +148,7 @@ def fit(
         streams=(streams := []),
         chunk=chunk,
         num_steps=epoch_steps(settings, len(images.train), data_settings["batch_size"]),
-        part=peers.part if peers else slice(None),
     )
-    if peers:
-        peers.check_shares(data_settings["batch_size"], len(images.val))
     originals = fixed_images(images, NUM_FIXED_IMAGES)
     parts: dict[str, _Part] = {}
     threads_before = torch.get_num_threads()
@@ -162,7 +156,7 @@ def fit(
     try:
         for variant in variants:
             try:
-                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name), peers)
+                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name))
             except Exception as error:
                 on_failure(variant.name, error)
         members = [part.member for part in parts.values()]
@@ -176,7 +170,7 @@ def fit(
             clip=clipping(settings),
             say=say,
             every=read_every(variants[0].config["checkpoint"]["every"]),
-            stop=peers.agreed if peers else stop,
+            stop=stop,
             stage=latest.stage if latest else Stage.STEP,
         )
         if latest:
@@ -232,16 +226,13 @@ def _prepare(
     originals: Tensor,
     on_failure: Callable[[str, Exception], None],
     state: SavedState | None,
-    peers: Peers | None,
 ) -> _Part:
     """Make all that belongs to one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
     module = draw_module(config)
     logger = RunLogger(folder, state.step if state else 0)
     table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
-    callbacks = list(config["trainer"].get("callbacks") or [])
-    if peers is None or peers.rank == 0:  # those of the variant alone decide for all that train it
-        callbacks += (config.get("callbacks") or {}).values()
+    callbacks = [*(config["trainer"].get("callbacks") or []), *(config.get("callbacks") or {}).values()]
     member = Member(
         variant.name,
         module,
@@ -250,7 +241,6 @@ def _prepare(
         logger=logger,
         callbacks=[*map(build, callbacks), table, pictures, Checkpoints(folder)],
         on_failure=lambda error: on_failure(variant.name, error),
-        peers=peers,
     )
     code_shape = check_autoencoder(module, originals)
     check_loss(module.loss, originals)

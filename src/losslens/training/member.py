@@ -16,7 +16,6 @@ from losslens.data.store import OrderStream
 from losslens.training.hooks import STEP_HOOKS, overriding
 from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
-from losslens.training.peers import PeerLost, Peers, is_lost
 from losslens.training.random_stream import RandomStream
 from losslens.training.rates import learning_rates
 from losslens.training.variant_trainer import VariantTrainer
@@ -42,7 +41,6 @@ class Member:
         folder: of the variant.
         logger: of the variant.
         callbacks: ordinary ones; they see a `VariantTrainer` and the variant's module.
-        peers: other processes that train it; None if there are none.
         on_failure: called with the error if it fails.
     """
 
@@ -60,7 +58,6 @@ class Member:
         logger: Logger,
         callbacks: Sequence[L.Callback],
         on_failure: Callable[[Exception], None],
-        peers: Peers | None = None,
     ) -> None:
         self.name = name
         self.module = module
@@ -68,7 +65,6 @@ class Member:
         self.logger = logger
         self.callbacks = list(callbacks)
         self.on_failure = on_failure
-        self.peers = peers
         self.random = RandomStream()
         self.order = OrderStream(seed)
         self.step = 0
@@ -176,9 +172,7 @@ class Member:
             getattr(callback, name)(self.trainer, self.module, *arguments)
 
     def fail(self, error: Exception | SystemExit) -> None:
-        """Leave the array with an error; raises PeerLost if it is that of another process that trained it."""
-        if self.peers and is_lost(error):
-            raise PeerLost from error
+        """Leave the array with an error."""
         if isinstance(error, SystemExit):  # of a library inside of its loss or model
             error = RuntimeError(f"it wanted to end the program with sys.exit({error.code})").with_traceback(
                 error.__traceback__
@@ -219,8 +213,6 @@ class Member:
             with precision.forward_context():
                 loss = self.module.training_step(images)
             shown = loss.detach()
-            if self.peers:
-                shown = self.peers.agree(loss, self.logged)
             if look:
                 self.check(shown.item(), self.step + 1)
             self._call("on_before_zero_grad", optimizer)
@@ -233,8 +225,6 @@ class Member:
                 raise
             optimizer.zero_grad()
             raise OutOfMemory(str(error).partition("\n")[0]) from None
-        if self.peers:
-            self.peers.average_gradients(self.module.parameters())
         self._call("on_before_optimizer_step", optimizer)
         self.trainer.clip_gradients(optimizer)
         optimizer.step()
@@ -279,17 +269,11 @@ class Member:
     def begin_validation(self) -> None:
         """From here on, `log` takes means."""
         self._means = {}
-        if self.peers:
-            self.peers.share_buffers(self.module)
 
     def end_validation(self) -> None:
         """Keep the means as metrics, and hand them to the logger."""
         assert self._means is not None
         means, self._means, self._has_validated = self._means, None, True
-        if self.peers:
-            sums = torch.tensor([[float(part) for part in pair] for pair in means.values()], dtype=torch.float64)
-            sums = self.peers.sum(sums.to(self.trainer.strategy.root_device))
-            means = {name: (total, count) for name, (total, count) in zip(means, sums.unbind(), strict=True)}
         self.validated_step = self.step
         self.write_log({name: total / count for name, (total, count) in means.items()}, self.step)
 

@@ -16,7 +16,6 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.member import Stage
-from losslens.training.peers import check_accelerator, on_gpus
 from losslens.training.state import SavedState
 
 BF16_PARAMETERS = 200_000  # fewer, as model=small has, are so little to compute that casts take longer
@@ -61,9 +60,11 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
     if on_gpus(config):  # cuBLAS reads it once, and an array that wants the same bits may come later
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if config.get("strategy") == "ddp":  # see peers.py: to the Trainer, each process is alone
-        device = [int(os.environ.get("LOCAL_RANK", "0"))] if on_gpus(config) else 1
-        config = {**config, "devices": device, "strategy": "auto"}
+    if config.get("strategy", "auto") != "auto":
+        raise ValueError(
+            f"trainer.strategy={config['strategy']}: a variant trains on one device; for more, use LitAutoencoder in a "
+            "lightning.Trainer of your own, see docs/scaling.md"
+        )
     if counts_steps(config):  # an epoch is what lies between two validations, see epoch_steps
         config = {**config, "max_epochs": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
     config = {
@@ -91,9 +92,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     # A sweep follows signals by itself; Lightning would leave a validation in its midst, or queue a Slurm job anew.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if trainer.world_size > 1:
-        raise ValueError(
-            f"variants train on one device, not {trainer.world_size}: use trainer.devices=1, or trainer=ddp"
-        )
+        raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
     return trainer
 
 
@@ -107,6 +106,22 @@ def determinism_as_before() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = benchmark
+
+
+def on_gpus(settings: Mapping[str, Any]) -> bool:
+    """Whether a Trainer's settings lead to GPUs on this machine."""
+    return settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def check_accelerator(settings: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a Trainer's settings want a device that variants do not train on, or that is not here."""
+    wanted = settings.get("accelerator", "auto")
+    if wanted not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"trainer.accelerator={wanted}: variants train on CUDA GPUs and on the CPU: use trainer=auto")
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={wanted}, and PyTorch sees no CUDA GPU here: use trainer=auto, or another machine"
+        )
 
 
 def counts_steps(config: Mapping[str, Any]) -> bool:
