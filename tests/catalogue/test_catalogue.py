@@ -79,7 +79,7 @@ def test_its_pictures_come_from_that_training():
         with Image.open(ROOT / "docs" / "losses" / f"{name}.webp") as picture:
             kept = picture.convert("RGB")
         difference = np.abs(np.asarray(kept, float) - np.asarray(made[name][0], float)).mean() / 255
-        assert difference < 0.02
+        assert difference < 0.05  # a picture of another loss than l1 or red is twice as far
 
 
 def test_all_that_is_needed_is_written(written):
