@@ -12,9 +12,9 @@ from losslens.data.store import PREFETCH
 from losslens.training import array as array_module
 from losslens.training import fit as fit_module
 from losslens.training.fit import Variant, fit
-from losslens.training.member import Member
 from losslens.training.state import read_states
 from losslens.training.stop import Interrupted, Stop
+from losslens.training.variant_trainer import VariantTrainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec",
@@ -217,7 +217,7 @@ def test_asked_to_stop_at_the_very_end_of_training(trained, whole, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             trained("stopped", DIFFERENT, stop)
     with monkeypatch.context() as patch:
-        patch.setattr(Member, "train", None)  # nothing is trained again
+        patch.setattr(VariantTrainer, "train", None)  # nothing is trained again
         assert_same_results(expected, trained("stopped", DIFFERENT))
 
 

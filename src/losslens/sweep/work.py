@@ -24,9 +24,9 @@ from losslens.sweep.pack import Cost, pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
-from losslens.training.member import Stage
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
+from losslens.training.variant_trainer import Stage
 
 TRACEBACK = "traceback.txt"
 

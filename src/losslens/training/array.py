@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from losslens.data.store import Chunk
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
-from losslens.training.member import Member, Stage
 from losslens.training.state import Every, save_state
 from losslens.training.stop import Interrupted, Stop
+from losslens.training.variant_trainer import Stage, VariantTrainer
 
 PATIENCE = 2.0  # seconds that a validation may take to its end after a wish to stop
 LEAST_SHARE = 50  # of training: states are not written for more than 2% of the time, however large they are
@@ -40,7 +40,7 @@ class VariantArray(L.LightningModule):
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[VariantTrainer],
         *,
         num_workers: int,
         num_threads: int,
@@ -80,7 +80,7 @@ class VariantArray(L.LightningModule):
         device = self.trainer.strategy.root_device.type
         if any(member.device_before not in (None, device) for member in self.members):
             self.say(f"goes on on another kind of device, {device}: last digits will be others")
-        self._each(Member.configure)
+        self._each(VariantTrainer.configure)
         return [member.optimizer for member in self.members if member.failure is None]
 
     def on_fit_start(self) -> None:
@@ -132,11 +132,11 @@ class VariantArray(L.LightningModule):
             self._start_engine()
         step = self.trainer.global_step if self.trainer.state.fn == "fit" else self.first_step
         ready = [each for each in self.members if each.failure is None and step >= self.first_step]
-        self.validated = [each for each in ready if each.validated_step != each.step]
+        self.validated = [each for each in ready if each.validated_step != each.global_step]
         if self.validated and self._validation_seconds > PATIENCE:  # so that it can be left in its midst
             self.save(Stage.END if self.has_ended else Stage.STEP)
         self._validation_started = time.monotonic()
-        self._each(Member.begin_validation, self.validated)
+        self._each(VariantTrainer.begin_validation, self.validated)
         self._validation_hook("on_validation_start")
 
     def on_validation_epoch_start(self) -> None:
@@ -152,8 +152,8 @@ class VariantArray(L.LightningModule):
         if self.stop and self._validation_seconds > PATIENCE:
             raise Interrupted
 
-        def validate(member: Member) -> None:
-            precision = member.trainer.precision_plugin
+        def validate(member: VariantTrainer) -> None:
+            precision = member.precision_plugin
             with torch.no_grad(), precision.forward_context(), member.turn():
                 member.hook_callbacks("on_validation_batch_start", batch, batch_idx)
                 member.module.validation_step(batch)
@@ -166,12 +166,12 @@ class VariantArray(L.LightningModule):
         if all(member in self.validated for member in self.members if member.active):
             self._validation_seconds = time.monotonic() - self._validation_started
         self._validation_hook("on_validation_epoch_end")
-        self._each(Member.end_validation, self.validated)
+        self._each(VariantTrainer.end_validation, self.validated)
 
     def on_validation_end(self) -> None:
         """Call the hook of those validated, who now have their metrics; in parallel, since pictures are drawn there."""
 
-        def end(member: Member) -> None:
+        def end(member: VariantTrainer) -> None:
             with torch.no_grad(), member.turn():
                 member.hook("on_validation_end")
 
@@ -202,7 +202,7 @@ class VariantArray(L.LightningModule):
 
     def _save_if_due(self, stage: Stage) -> None:
         """Write states if it is time; if training is to stop, write them and raise `Interrupted`."""
-        steps = max(member.step for member in self.members) - self._saved_step
+        steps = max(member.global_step for member in self.members) - self._saved_step
         seconds = max(self.every.seconds, LEAST_SHARE * self._saving_seconds)
         if self.stop or time.monotonic() - self._saved_time >= seconds or steps >= self.every.steps:
             self.save(stage)
@@ -221,7 +221,7 @@ class VariantArray(L.LightningModule):
                     raise
                 except Exception as error:  # a callback whose state cannot be kept, for instance
                     member.fail(error)
-        self._saved_step, self._saved_time = max(member.step for member in self.members), time.monotonic()
+        self._saved_step, self._saved_time = max(member.global_step for member in self.members), time.monotonic()
         if written:
             self._saving_seconds = self._saved_time - now
 
@@ -233,7 +233,7 @@ class VariantArray(L.LightningModule):
             else ThreadEngine(self.num_workers, self.num_threads, self.say)
         )
 
-    def _each(self, function: Callable[[Member], Any], members: Sequence[Member] | None = None) -> None:
+    def _each(self, function: Callable[[VariantTrainer], Any], members: Sequence[VariantTrainer] | None = None) -> None:
         """Call a function for all members that have not failed, one after another; who raises an error has failed."""
         for member in self.members if members is None else members:
             if member.failure is None:

@@ -11,8 +11,8 @@ import lightning as L
 
 from losslens.files import write, write_text
 from losslens.training.array import VariantArray
-from losslens.training.member import Member
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
+from losslens.training.variant_trainer import VariantTrainer
 
 Report = Callable[[float, Callable[[], Mapping[str, Mapping[str, float | None]]]], None]
 
@@ -102,16 +102,17 @@ class StepReport(L.Callback):
     ) -> None:
         """Report the share."""
         assert isinstance(pl_module, VariantArray)
-        steps, members = pl_module.members[0].trainer.estimated_stepping_batches, pl_module.members
+        steps, members = pl_module.members[0].estimated_stepping_batches, pl_module.members
 
         def progress() -> dict[str, dict[str, float | None]]:
             return {
-                member.name: {"step": member.step, "steps": steps, "loss": _last_loss(member)} for member in members
+                member.name: {"step": member.global_step, "steps": steps, "loss": _last_loss(member)}
+                for member in members
             }
 
         self.report(trainer.global_step / steps, progress)
 
 
-def _last_loss(member: Member) -> float | None:
-    loss = member.metrics.get("train/loss")
+def _last_loss(member: VariantTrainer) -> float | None:
+    loss = member.callback_metrics.get("train/loss")
     return None if loss is None else float(loss)

@@ -8,9 +8,9 @@ from threading import Lock
 import torch
 
 from losslens.data.store import Chunk, gather
-from losslens.training.member import Member
 from losslens.training.memory import OutOfMemory
 from losslens.training.stop import Stop
+from losslens.training.variant_trainer import VariantTrainer
 
 
 class ThreadEngine:
@@ -30,14 +30,14 @@ class ThreadEngine:
         self.say = say
         self._pool = ThreadPoolExecutor(num_workers, "array", self._start_worker)
 
-    def run(self, members: Sequence[Member], chunk: Chunk, stop: Stop) -> None:
+    def run(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
         """Take the steps of a chunk with the members that still train; each has its row.
 
         Asked to stop, it ends as soon as all have taken the same number of steps.
         """
         num_steps = chunk.num_steps
         rows = {member: row for row, member in enumerate(members)}
-        first = {member: member.step for member in members}
+        first = {member: member.global_step for member in members}
         lock, limits = Lock(), [num_steps]
 
         def limit() -> int:
@@ -46,21 +46,25 @@ class ThreadEngine:
                 return num_steps
             with lock:
                 if len(limits) == 1:
-                    limits.append(min(num_steps, 1 + max(member.step - first[member] for member in members)))
+                    limits.append(min(num_steps, 1 + max(member.global_step - first[member] for member in members)))
                 return limits[-1]
 
-        def step(member: Member) -> bool:
-            position = member.step - first[member]
+        def step(member: VariantTrainer) -> bool:
+            position = member.global_step - first[member]
             indices, mirror = chunk.indices[rows[member], position], chunk.mirror[rows[member], position]
             member.train(gather(chunk.images, indices, mirror), look=True)
-            if member.step % member.trainer.log_every_n_steps == 0:
-                member.write_log(member.logged, member.step)
-            return member.step - first[member] < limit() and not member.may_stop()
+            if member.global_step % member.log_every_n_steps == 0:
+                member.write_log(member.logged, member.global_step)
+            return member.global_step - first[member] < limit() and not member.may_stop()
 
         self.each([member for member in members if member.active], step)
 
     def each(
-        self, members: Sequence[Member], function: Callable[[Member], bool | None], *, on_host: bool = False
+        self,
+        members: Sequence[VariantTrainer],
+        function: Callable[[VariantTrainer], bool | None],
+        *,
+        on_host: bool = False,
     ) -> None:
         """Call a function for all members, in parallel, and again for those for which it returns true.
 
@@ -87,7 +91,7 @@ class ThreadEngine:
         """End the worker threads."""
         self._pool.shutdown()
 
-    def _work(self, waiting: deque[Member], function: Callable[[Member], bool | None]) -> None:
+    def _work(self, waiting: deque[VariantTrainer], function: Callable[[VariantTrainer], bool | None]) -> None:
         while not self._cancelled:
             try:
                 member = waiting.popleft()

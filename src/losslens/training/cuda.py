@@ -12,11 +12,11 @@ from torch import Tensor
 
 from losslens.data.store import Chunk, gather
 from losslens.training.capture import Capture, CaptureFailed, waits
-from losslens.training.member import Member
 from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.rates import fixed_settings, next_rates, single_rates, snapshot
 from losslens.training.shared_step import SharedStep
 from losslens.training.stop import Stop
+from losslens.training.variant_trainer import VariantTrainer
 
 SPAN_SECONDS = 1.0  # after which the host looks whether it is asked to stop
 SPAN_STEPS = 64  # at most; while they are computed, the host looks at those before
@@ -42,7 +42,7 @@ class _Span:
     """
 
     num_steps: int
-    names: dict[Member, list[str]]
+    names: dict[VariantTrainer, list[str]]
     values: Tensor
     done: torch.cuda.Event | None
     begun: float
@@ -64,8 +64,8 @@ class GraphEngine:
         self.device = device
         self.say = say
         self.num_streams = NUM_STREAMS
-        self._refused: set[Member] = set()
-        self._settings: dict[Member, Any] = {}
+        self._refused: set[VariantTrainer] = set()
+        self._settings: dict[VariantTrainer, Any] = {}
         self._capture = Capture(device)
         self._length = 0  # most steps of a span so far
         self._num_warm = 0  # steps that were taken one by one
@@ -74,7 +74,7 @@ class GraphEngine:
         self._looked = 0.0  # when
         self.close()
 
-    def run(self, members: Sequence[Member], chunk: Chunk, stop: Stop) -> None:
+    def run(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
         """Take the steps of a chunk with the members that still train; each has its row.
 
         Asked to stop, it ends after two spans, each of about a second; then all have taken the same number of steps.
@@ -106,7 +106,7 @@ class GraphEngine:
             for place in range(min(self.num_streams, len(members))):
                 torch.cuda.current_stream().wait_stream(self._capture.stream(place))
 
-    def _run_span(self, rows: dict[Member, int], chunk: Chunk, first: int, end: int) -> None:
+    def _run_span(self, rows: dict[VariantTrainer, int], chunk: Chunk, first: int, end: int) -> None:
         """Let captured variants take steps; beside them, those that cannot be captured."""
         begin = time.perf_counter()
         span = None
@@ -129,7 +129,9 @@ class GraphEngine:
         if span is None:
             self._seconds_per_step = (time.perf_counter() - begin) / (end - first)
 
-    def each(self, members: Sequence[Member], function: Callable[[Member], Any], *, on_host: bool = False) -> None:
+    def each(
+        self, members: Sequence[VariantTrainer], function: Callable[[VariantTrainer], Any], *, on_host: bool = False
+    ) -> None:
         """Call a function for all members; an error ends its member's part in the array.
 
         Args:
@@ -138,7 +140,7 @@ class GraphEngine:
             on_host: it draws and writes more than it computes; it is called for several members at once.
         """
 
-        def call(member: Member) -> None:
+        def call(member: VariantTrainer) -> None:
             try:
                 function(member)
             except (Exception, SystemExit) as error:
@@ -157,13 +159,13 @@ class GraphEngine:
         self._replay: Replay | None = None
         self._capture.forget()
 
-    def _may_capture(self, member: Member) -> bool:
+    def _may_capture(self, member: VariantTrainer) -> bool:
         """Whether nothing is known to speak against a graph; what does is told, once."""
         if member not in self._refused and (reason := self._obstacle(member)):
             self._refuse(member, reason)
         return member not in self._refused
 
-    def _obstacle(self, member: Member) -> str | None:
+    def _obstacle(self, member: VariantTrainer) -> str | None:
         if member.has_step_hooks:
             return "a callback looks at every step"
         if member.random.drawn:
@@ -177,22 +179,22 @@ class GraphEngine:
                     return f"{type(member.optimizer).__name__} keeps its {name} on the host"
         return None
 
-    def _refuse(self, member: Member, reason: str) -> None:
+    def _refuse(self, member: VariantTrainer, reason: str) -> None:
         self._refused.add(member)
         self.say(f"{member.name}: trains one step at a time, without a CUDA graph: {reason}")
 
-    def _take_steps(self, member: Member, place: int, row: int, chunk: Chunk) -> None:
+    def _take_steps(self, member: VariantTrainer, place: int, row: int, chunk: Chunk) -> None:
         """Take steps without a graph, at that place among all; the host looks at the losses once, at the end."""
         losses: list[Tensor] = []
-        begin = member.step
+        begin = member.global_step
         try:
             with self._stream(place):
                 for indices, mirror in zip(chunk.indices[row], chunk.mirror[row], strict=True):
                     images, rates = gather(chunk.images, indices, mirror), single_rates(member.optimizer)
                     with self._watched(member):
                         losses.append(member.train(images, look=False, rates=rates))
-                    if member.step % member.trainer.log_every_n_steps == 0:
-                        member.write_log(member.logged, member.step)
+                    if member.global_step % member.log_every_n_steps == 0:
+                        member.write_log(member.logged, member.global_step)
                     if member.may_stop():
                         break
                 for step, loss in enumerate(torch.stack(losses).tolist() if losses else (), start=begin + 1):
@@ -203,9 +205,9 @@ class GraphEngine:
             member.fail(error)
 
     @contextmanager
-    def _watched(self, member: Member) -> Iterator[None]:
+    def _watched(self, member: VariantTrainer) -> Iterator[None]:
         """Refuse a member whose last step before the capture lets the host wait for the device."""
-        last = member.step - member.first_step == WARM_UP_STEPS - 1
+        last = member.global_step - member.first_step == WARM_UP_STEPS - 1
         watch = last and self.device.type == "cuda" and self._may_capture(member)
         watching: AbstractContextManager[list[str]] = waits() if watch else nullcontext([])
         with watching as found:
@@ -213,7 +215,7 @@ class GraphEngine:
         if found:
             self._refuse(member, f"in its step the host waits for the device: {found[0]}")
 
-    def _capture_all(self, members: list[Member], chunk: Chunk) -> None:
+    def _capture_all(self, members: list[VariantTrainer], chunk: Chunk) -> None:
         """Capture the step of members, as many side by side as memory allows; refuse those for which it fails."""
         self.close()
         images, batch_size = chunk.images, chunk.indices.shape[-1]
@@ -243,7 +245,7 @@ class GraphEngine:
     def _record(self, shared: SharedStep) -> Replay:
         return self._capture.record(shared.begin, shared.branches, shared.end, self.num_streams)
 
-    def _next_rates(self, members: list[Member], num_steps: int) -> list[Tensor] | None:
+    def _next_rates(self, members: list[VariantTrainer], num_steps: int) -> list[Tensor] | None:
         """Step all schedules ahead; None, and all are as before, if one cannot be captured after all: it is told."""
         rates, back = [], []
         for member in members:
@@ -260,7 +262,7 @@ class GraphEngine:
                 return None
         return rates
 
-    def _ask(self, rows: dict[Member, int], chunk: Chunk, rates: list[Tensor]) -> _Span:
+    def _ask(self, rows: dict[VariantTrainer, int], chunk: Chunk, rates: list[Tensor]) -> _Span:
         """Ask the device for steps of those captured, and for what they log."""
         shared, begun, num_steps = self._shared, time.perf_counter(), chunk.num_steps
         assert shared is not None
@@ -290,13 +292,13 @@ class GraphEngine:
                 except Exception as error:
                     member.fail(error)
 
-    def _look_at(self, member: Member, logged: dict[str, list[float]], num_steps: int) -> None:
+    def _look_at(self, member: VariantTrainer, logged: dict[str, list[float]], num_steps: int) -> None:
         losses = logged.pop("loss")
         for position in range(num_steps):
-            member.check(losses[position], member.step + 1)
-            member.step += 1
-            if member.step % member.trainer.log_every_n_steps == 0:
-                member.write_log({name: values[position] for name, values in logged.items()}, member.step)
+            member.check(losses[position], member.global_step + 1)
+            member.global_step += 1
+            if member.global_step % member.log_every_n_steps == 0:
+                member.write_log({name: values[position] for name, values in logged.items()}, member.global_step)
 
     def _event(self) -> torch.cuda.Event | None:
         """Mark what the device was asked for so far."""
@@ -321,10 +323,10 @@ def threads_of(device: torch.device) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(NUM_THREADS)
 
 
-def _steps_to_stop(member: Member) -> int:
+def _steps_to_stop(member: VariantTrainer) -> int:
     """Return how many steps it may take before it is to be seen whether it stops."""
-    least = member.trainer.min_steps or 0
-    return least - member.step if member.should_stop and least > member.step else SPAN_STEPS
+    least = member.min_steps or 0
+    return least - member.global_step if member.should_stop and least > member.global_step else SPAN_STEPS
 
 
 def _first_line(error: Exception) -> str:

@@ -14,12 +14,14 @@ from losslens.data.stored import StoredImages
 from losslens.training.codes import MAX_CODES, add_codes, evenly
 from losslens.training.grid import ImageGrid, encode
 from losslens.training.logger import RunLogger
-from losslens.training.member import Member
+from losslens.training.variant_trainer import VariantTrainer
 
 CODES_AT_ONCE = 32
 
 
-def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+def measure(
+    member: VariantTrainer, data: ArrayDataModule, losses: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float | None]:
     """Measure a trained variant with losses: the mean over all validation images.
 
     Args:
@@ -32,7 +34,7 @@ def measure(member: Member, data: ArrayDataModule, losses: Mapping[str, Mapping[
     """
     if not losses:
         return {}
-    module, precision = member.module.eval(), member.trainer.precision_plugin
+    module, precision = member.module.eval(), member.precision_plugin
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in data.val_dataloader():
@@ -74,17 +76,17 @@ def mean_losses(modules: Mapping[str, nn.Module], pairs: Iterable[tuple[Tensor, 
     return {name: total / count if math.isfinite(total) else None for name, total in totals.items()}
 
 
-def show(member: Member, data: ArrayDataModule, logger: RunLogger, pictures: ImageGrid) -> None:
+def show(member: VariantTrainer, data: ArrayDataModule, logger: RunLogger, pictures: ImageGrid) -> None:
     """Add codes of the validation images and a cloud of colors to a variant's TensorBoard run."""
     from losslens.training.clouds import color_clouds, to_picture  # matplotlib, which the first step need not wait for
 
-    module, precision = member.module.eval(), member.trainer.precision_plugin
+    module, precision = member.module.eval(), member.precision_plugin
     images = some(data.images.val, MAX_CODES).to(module.device)
     with torch.no_grad(), precision.forward_context():
         codes = torch.cat([module.encode(precision.convert_input(batch)) for batch in images.split(CODES_AT_ONCE)])
-    add_codes(logger.experiment, codes.float().cpu(), images.cpu(), member.step)
+    add_codes(logger.experiment, codes.float().cpu(), images.cpu(), member.global_step)
     clouds = to_picture(color_clouds(pictures.images, pictures.reconstructions))
-    logger.add_picture("pixels of originals and reconstructions in RGB", encode(clouds), member.step)
+    logger.add_picture("pixels of originals and reconstructions in RGB", encode(clouds), member.global_step)
 
 
 def some(images: Tensor | StoredImages, most: int) -> Tensor:

@@ -22,7 +22,6 @@ from losslens.training.cuda import threads_of
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.logger import HParam, RunLogger
-from losslens.training.member import Member, Stage
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import compile_halves, draw_module
 from losslens.training.state import SavedState, read_every
@@ -35,6 +34,7 @@ from losslens.training.trainer import (
     make_trainer,
     trainer_settings,
 )
+from losslens.training.variant_trainer import Stage, VariantTrainer
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -85,7 +85,7 @@ class _Part:
     """What belongs to one variant besides its training."""
 
     variant: Variant
-    member: Member
+    member: VariantTrainer
     logger: RunLogger
     table: MetricsTable
     pictures: ImageGrid
@@ -177,7 +177,7 @@ def fit(
             go_on(trainer, data, latest)
         with stop.awaited():
             trainer.fit(array, datamodule=data)
-            if any(member.failure is None and member.validated_step != member.step for member in members):
+            if any(member.failure is None and member.validated_step != member.global_step for member in members):
                 trainer.validate(array, datamodule=data, verbose=False)
         facts = {
             "epochs": round(trainer.global_step * data.batch_size / len(images.train), 2),
@@ -233,7 +233,7 @@ def _prepare(
     logger = RunLogger(folder, state.step if state else 0)
     table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
     callbacks = [*(config["trainer"].get("callbacks") or []), *(config.get("callbacks") or {}).values()]
-    member = Member(
+    member = VariantTrainer(
         variant.name,
         module,
         seed=config["order_seed"],
@@ -271,11 +271,11 @@ def _finish(
     others = {name: config for name, config in losses.items() if config != part.variant.config["loss"]}
     if part.variant.config["trainer"].get("limit_val_batches") is not None:
         others = dict(losses)  # the last validation saw some of the images only
-    member.module.to(member.trainer.strategy.root_device)  # from which the Trainer takes it at its end
+    member.module.to(member.strategy.root_device)  # from which the Trainer takes it at its end
     with MEASURING:
         measured = measure(member, data, others)
     try:
-        part.pictures.finish(member.trainer)  # type: ignore[arg-type]
+        part.pictures.finish(member)  # type: ignore[arg-type]
         show(member, data, part.logger, part.pictures)
     except Exception as error:  # nothing else is lost with it
         say(f"{member.name}: TensorBoard lacks pictures or codes: {type(error).__name__}: {error}")
@@ -283,7 +283,7 @@ def _finish(
     part.logger.close_session()
     facts = {
         **part.facts,
-        "steps": member.step,
+        "steps": member.global_step,
         **facts,
         "seconds": round(facts["seconds"] + part.seconds_before, 1),
         "losses": {name: measured.get(name) if name in others else metrics["loss"] for name in losses},

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from losslens.data.store import gather
-from losslens.training.member import Member
 from losslens.training.rates import learning_rates
+from losslens.training.variant_trainer import VariantTrainer
 
 
 class SharedStep:
@@ -25,7 +25,7 @@ class SharedStep:
         length: most steps that are laid ready at once.
     """
 
-    def __init__(self, members: Sequence[Member], images: Tensor, batch_size: int, length: int) -> None:
+    def __init__(self, members: Sequence[VariantTrainer], images: Tensor, batch_size: int, length: int) -> None:
         device = images.device
         self.members = list(members)
         self.images = images
@@ -40,7 +40,7 @@ class SharedStep:
         num_values = sum(map(len, self.names.values()))
         self._kept = torch.zeros(num_values, length, dtype=torch.float32, device=device)
         self._places = torch.arange(length, device=device)
-        self._logged: dict[Member, list[Any]] = {}
+        self._logged: dict[VariantTrainer, list[Any]] = {}
 
     @property
     def branches(self) -> list[Callable[[], None]]:
@@ -53,7 +53,7 @@ class SharedStep:
         self._batches = gather(self.images, indices.flatten(), mirror.flatten()).unflatten(0, indices.shape)
         self._now = self.rates.index_select(1, self.counter)[:, 0]
 
-    def _branch(self, place: int, member: Member) -> Callable[[], None]:
+    def _branch(self, place: int, member: VariantTrainer) -> Callable[[], None]:
         def step() -> None:
             logged, member.logged = member.logged, {}
             try:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from losslens.files import write
-from losslens.training.member import Member, Stage
+from losslens.training.variant_trainer import Stage, VariantTrainer
 
 FORMAT = "losslens-state-3"
 LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
@@ -85,20 +85,20 @@ def read_every(text: object) -> Every:
     return Every(seconds=float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
-def save_state(member: Member, stage: Stage) -> bool:
+def save_state(member: VariantTrainer, stage: Stage) -> bool:
     """Write a member's state; the one before is kept until the next. Returns whether it was not there already.
 
     Raises:
         ValueError: if it holds what would not be loaded again.
     """
-    if member.saved == (mark := (member.step, stage, member.validated_step, member.stopped)):
+    if member.saved == (mark := (member.global_step, stage, member.validated_step, member.stopped)):
         return False
     try:
-        content = _encode_safely(member.state(stage))
+        content = _encode_safely(member.snapshot(stage))
     except REFUSED:
         _raise_culprit(member)
         raise
-    header = f"{FORMAT} {member.step} {stage.value} {hashlib.sha256(content).hexdigest()}\n".encode()
+    header = f"{FORMAT} {member.global_step} {stage.value} {hashlib.sha256(content).hexdigest()}\n".encode()
     folder = state_folder(member.folder)
     folder.mkdir(exist_ok=True)
 
@@ -174,7 +174,7 @@ def _encode_safely(state: Any) -> memoryview:
     return encoded.getbuffer()
 
 
-def _raise_culprit(member: Member) -> None:
+def _raise_culprit(member: VariantTrainer) -> None:
     """Raise a ValueError that names the callback whose state is not made of tensors and plain values."""
     for callback in member.callbacks:
         try:

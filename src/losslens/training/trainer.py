@@ -15,8 +15,8 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
-from losslens.training.member import Stage
 from losslens.training.state import SavedState
+from losslens.training.variant_trainer import Stage
 
 BF16_PARAMETERS = 200_000  # fewer, as model=small has, are so little to compute that casts take longer
 VALIDATIONS = 4  # of a training that counts steps

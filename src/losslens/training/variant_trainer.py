@@ -1,8 +1,12 @@
-"""What callbacks and module of one variant see as their trainer."""
+"""A variant in training: what it consists of, how it takes a step, what it logs; its callbacks' Trainer."""
 
 import io
+import traceback
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -11,85 +15,118 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
+from losslens.data.store import OrderStream
+from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
+from losslens.training.random_stream import RandomStream
+from losslens.training.rates import learning_rates
 
-if TYPE_CHECKING:
-    from losslens.training.member import Member
+# Hooks that a callback or module may have at every step, in the order of Lightning's automatic optimization.
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+class Stage(IntEnum):
+    """What has been done after a member's latest step."""
+
+    STEP = 0  # nothing more
+    EPOCH = 1  # all that comes at the end of an epoch, validation for instance
+    END = 2  # all that comes at the end of training
 
 
 class VariantTrainer:
-    """What callbacks and module of one variant see as their trainer: the array's, and in it this variant alone.
+    """A variant in training, as its callbacks and its module see their Trainer, with this variant alone in it.
 
-    Attributes that are not here are those of the array's `lightning.Trainer`.
+    It holds module, optimizer, schedule, random streams and callbacks; attributes that are not here are those of the
+    array's `lightning.Trainer`. Made right after the module, when the global random state is what training alone would
+    start from.
 
     Args:
-        trainer: of the array.
-        member: the variant.
-        steps_per_epoch: of every variant of the array.
+        name: of the variant.
+        module: what is trained.
+        seed: of the order of its data.
+        folder: of the variant.
+        logger: of the variant.
+        callbacks: ordinary ones; they see this and the variant's module.
+        on_failure: called with the error if it fails.
     """
 
-    def __init__(self, trainer: L.Trainer, member: "Member", steps_per_epoch: int) -> None:
-        self._trainer = trainer
-        self._member = member
-        self.num_training_batches = steps_per_epoch
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    num_training_batches: int  # steps of an epoch
+
+    def __init__(
+        self,
+        name: str,
+        module: LitAutoencoder,
+        *,
+        seed: int,
+        folder: Path,
+        logger: Logger,
+        callbacks: Sequence[L.Callback],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.folder = folder
+        self.logger = logger
+        self.callbacks = list(callbacks)
+        self.on_failure = on_failure
+        self.random = RandomStream()
+        self.order = OrderStream(seed)
+        self.global_step = 0
+        self.first_step = 0  # in this process
+        self.saved: tuple[int, Stage, int, bool] | None = None  # what its last state on disk says of it
+        self.device_before: str | None = None  # type of the device that it goes on from
+        self.seconds = 0.0  # of training, up to the last state that was written
+        self.validated_step = -1
+        self.callback_metrics: dict[str, Tensor] = {}
+        self.logged: MutableMapping[str, Any] = {}
+        self.should_stop = False
+        self.stopped = False
+        self.failure: Exception | None = None
+        self._has_validated = False  # in this process
+        self._means: dict[str, tuple[Any, int]] | None = None
+        self._restored: dict[str, Any] | None = None
+        self._trainer: Any = None  # of the array, once it has begun
+        self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._trainer, name)
+        trainer = self.__dict__.get("_trainer")
+        if trainer is None:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        return getattr(trainer, name)
 
     @property
     def lightning_module(self) -> LitAutoencoder:
         """The variant's module."""
-        return self._member.module
-
-    @property
-    def callback_metrics(self) -> dict[str, Tensor]:
-        """Latest values of all that was logged."""
-        return self._member.metrics
-
-    @property
-    def global_step(self) -> int:
-        """Optimizer steps of this variant."""
-        return self._member.step
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether this variant is asked to leave the array."""
-        return self._member.should_stop
-
-    @should_stop.setter
-    def should_stop(self, value: bool) -> None:
-        self._member.should_stop = value
-
-    @property
-    def callbacks(self) -> list[L.Callback]:
-        """The variant's callbacks."""
-        return self._member.callbacks
+        return self.module
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The variant's optimizer."""
-        return [self._member.optimizer]
+        return [self.optimizer]
 
     @property
     def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
         """The variant's schedule, stepped at every step."""
-        schedule = self._member.schedule
-        return [] if schedule is None else [LRSchedulerConfig(schedule, interval="step")]
-
-    @property
-    def logger(self) -> Logger:
-        """The variant's logger."""
-        return self._member.logger
+        return [] if self.schedule is None else [LRSchedulerConfig(self.schedule, interval="step")]
 
     @property
     def loggers(self) -> list[Logger]:
         """The variant's logger."""
-        return [self._member.logger]
+        return [self.logger]
 
     @property
     def default_root_dir(self) -> str:
         """The variant's folder, which callbacks compare with that of an earlier process."""
-        return str(self._member.folder.resolve())
+        return str(self.folder.resolve())
 
     @property
     def val_check_batch(self) -> Any:
@@ -101,6 +138,54 @@ class VariantTrainer:
     def estimated_stepping_batches(self) -> int | float:
         """Steps of the whole training."""
         return total_steps(self._trainer, self.num_training_batches) or self.num_training_batches  # schedules need some
+
+    @property
+    def active(self) -> bool:
+        """Whether it goes on training."""
+        return not self.stopped and self.failure is None
+
+    @property
+    def has_step_hooks(self) -> bool:
+        """Whether a callback, or the module itself, wants to see every step."""
+        return any(self._step_hooks.values())
+
+    def attach(self, trainer: L.Trainer, steps_per_epoch: int) -> None:
+        """Let the module and the callbacks see the variant's own trainer."""
+        self._trainer = trainer
+        self.num_training_batches = steps_per_epoch
+        self.module.trainer = self  # type: ignore[assignment]
+        # A function, not a method: a callback that copies the module would copy all of this with it.
+        object.__setattr__(self.module, "log", lambda *args, **kwargs: self.log(*args, **kwargs))
+
+    def configure(self) -> None:
+        """Make the optimizer and the schedule."""
+        made: Any = self.module.configure_optimizers()
+        self.optimizer = made["optimizer"] if isinstance(made, dict) else made
+        self.schedule = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
+        for group in self.optimizer.param_groups:
+            if "capturable" in group and self.module.device.type == "cuda":
+                group["capturable"] = True  # its count of steps lives on the device
+        if self._restored is not None:
+            self._load(self._restored)
+            self._restored = None
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Load weights, callbacks, optimizer and schedule, in Lightning's order."""
+        checkpoint = state["checkpoint"]
+        self.module.on_load_checkpoint(checkpoint)
+        self.module.load_state_dict(checkpoint["state_dict"], strict=self.module.strict_loading)
+        self.hook_callbacks("on_load_checkpoint", checkpoint)
+        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
+            if own:
+                callback.load_state_dict(own)
+        self.module.load_state_dict(state["weights"])  # whatever callbacks made of those of the checkpoint
+        (optimizer,) = checkpoint["optimizer_states"]
+        for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
+            if "capturable" in group:
+                saved["capturable"] = group["capturable"]  # as this device wants it
+        self.optimizer.load_state_dict(optimizer)
+        for schedule in checkpoint["lr_schedulers"]:
+            self.schedule.load_state_dict(schedule)
 
     def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip as the array's settings say; by torch, since Lightning refuses fused optimizers in mixed precision."""
@@ -114,21 +199,19 @@ class VariantTrainer:
 
     def dump_checkpoint(self, *, weights_only: bool = False) -> dict[str, Any]:
         """Return what a checkpoint of this variant alone holds; callbacks and module add to it as they do elsewhere."""
-        member, module = self._member, self._member.module
+        module = self.module
         checkpoint: dict[str, Any] = {
-            "epoch": self._trainer.current_epoch,
-            "global_step": member.step,
+            "epoch": self.current_epoch,
+            "global_step": self.global_step,
             "pytorch-lightning_version": L.__version__,
             "state_dict": module.state_dict(),
             module.CHECKPOINT_HYPER_PARAMS_KEY: dict(module.hparams),
         }
         if not weights_only:
-            checkpoint["callbacks"] = {
-                each.state_key: state for each in member.callbacks if (state := each.state_dict())
-            }
-            checkpoint["optimizer_states"] = [member.optimizer.state_dict()]
-            checkpoint["lr_schedulers"] = [] if member.schedule is None else [member.schedule.state_dict()]
-            member.hook_callbacks("on_save_checkpoint", checkpoint)
+            checkpoint["callbacks"] = {each.state_key: state for each in self.callbacks if (state := each.state_dict())}
+            checkpoint["optimizer_states"] = [self.optimizer.state_dict()]
+            checkpoint["lr_schedulers"] = [] if self.schedule is None else [self.schedule.state_dict()]
+            self.hook_callbacks("on_save_checkpoint", checkpoint)
         module.on_save_checkpoint(checkpoint)
         return checkpoint
 
@@ -138,6 +221,168 @@ class VariantTrainer:
         encoded = io.BytesIO()  # torch tells of a full disk in words of its own
         torch.save(self.dump_checkpoint(weights_only=bool(weights_only)), encoded)
         Path(filepath).write_bytes(encoded.getbuffer())
+
+    def snapshot(self, stage: Stage) -> dict[str, Any]:
+        """Return all that it takes to go on from here, as tensors and plain values."""
+        at_end = stage is not Stage.STEP and self.global_step % max(self.num_training_batches, 1) == 0
+        return {
+            "step": self.global_step,
+            "seconds": self.seconds,
+            "validated_step": self.validated_step,
+            "stopped": self.stopped,
+            "should_stop": self.should_stop,
+            "random": self.random.state_dict(),
+            "order": self.order.place if at_end else self.order.start,
+            "metrics": dict(self.callback_metrics),
+            "logged": {name: torch.as_tensor(value) for name, value in self.logged.items()},
+            "weights": self.module.state_dict(),
+            "checkpoint": self.dump_checkpoint(),
+            "callbacks": [each.state_dict() for each in self.callbacks],  # in their order: two of a class have one key
+            "device": self.strategy.root_device.type,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `snapshot` returned; weights, optimizer and callbacks do once the callbacks are set up."""
+        self.random.load_state_dict(state["random"])
+        self.order.go_on_from(state["order"])
+        self.callback_metrics, self.logged = dict(state["metrics"]), dict(state["logged"])
+        self.device_before = state["device"]
+        self.global_step = self.first_step = state["step"]
+        self.seconds = state["seconds"]
+        self.validated_step = state["validated_step"]
+        self.stopped, self.should_stop = state["stopped"], state["should_stop"]
+        self._restored = state
+
+    def hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the callbacks, then of the module."""
+        self.hook_callbacks(name, *arguments)
+        getattr(self.module, name)(*arguments)
+
+    def hook_callbacks(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the callbacks."""
+        for callback in self.callbacks:
+            getattr(callback, name)(self, self.module, *arguments)
+
+    def fail(self, error: Exception | SystemExit) -> None:
+        """Leave the array with an error."""
+        if isinstance(error, SystemExit):  # of a library inside of its loss or model
+            error = RuntimeError(f"it wanted to end the program with sys.exit({error.code})").with_traceback(
+                error.__traceback__
+            )
+        traceback.clear_frames(error.__traceback__)  # they hold the memory of a step
+        self.failure = error
+        for callback in self.callbacks:
+            with suppress(Exception):
+                callback.on_exception(self, self.module, error)  # type: ignore[arg-type]
+        self.on_failure(error)
+
+    def may_stop(self, epochs_done: int | None = None) -> bool:
+        """Whether a callback asked it to stop and the Trainer's `min_epochs` and `min_steps` allow it."""
+        if not self.should_stop:
+            return False
+        epochs_done = self.current_epoch if epochs_done is None else epochs_done
+        return epochs_done >= (self.min_epochs or 0) and self.global_step >= (self.min_steps or 0)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Enter around what may draw random numbers; at the first step and validation, to find out whether it does."""
+        looks = self.global_step == self.first_step or (self._means is not None and not self._has_validated)
+        return self.random.turn() if self.random.drawn or looks else nullcontext()
+
+    def optimize(self, images: Tensor, *, look: bool) -> Tensor:
+        """Take one optimizer step; returns the loss. The schedule is not stepped.
+
+        Args:
+            images: float `(B, 3, H, W)`.
+            look: whether the host looks at the loss before it is used.
+
+        Raises:
+            ValueError: if it looked, and the loss is not finite.
+            OutOfMemory: if memory ran out before a weight was changed.
+        """
+        precision, optimizer = self.precision_plugin, self.optimizer
+        try:
+            images = precision.convert_input(images)
+            with precision.forward_context():
+                loss = self.module.training_step(images)
+            shown = loss.detach()
+            if look:
+                self.check(shown.item(), self.global_step + 1)
+            self._call("on_before_zero_grad", optimizer)
+            optimizer.zero_grad()
+            self._call("on_before_backward", loss)
+            loss.backward()
+            self._call("on_after_backward")
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            optimizer.zero_grad()
+            raise OutOfMemory(str(error).partition("\n")[0]) from None
+        self._call("on_before_optimizer_step", optimizer)
+        self.clip_gradients(optimizer)
+        optimizer.step()
+        return shown
+
+    def train(self, images: Tensor, *, look: bool, rates: Sequence[float] | None = None) -> Tensor:
+        """Take one whole step as Lightning's loop does, maybe at other learning rates; returns the loss."""
+        batch_idx = self.global_step % max(self.num_training_batches, 1)
+        with self.turn():
+            self._call("on_train_batch_start", images, batch_idx)
+            with learning_rates(self.optimizer, rates):
+                loss = self.optimize(images, look=look)
+            if self.schedule is not None:
+                self.schedule.step()
+            self.global_step += 1
+            self._call("on_train_batch_end", {"loss": loss}, images, batch_idx)
+        return loss
+
+    def check(self, loss: float, step: int) -> None:
+        """Raise a ValueError that says what to do if a loss is not finite."""
+        if loss - loss != 0:  # true for NaN and both infinities
+            raise ValueError(
+                f"the loss is {loss} at step {step}: lower the learning rate (optimizer.lr=...), "
+                "clip gradients (trainer.gradient_clip_val=1), or mend the loss"
+            )
+
+    def write_log(self, values: MutableMapping[str, Any], step: int) -> None:
+        """Hand what a step logged to the logger."""
+        self.callback_metrics |= {name: torch.as_tensor(value) for name, value in values.items()}
+        numbers = {name: float(value) for name, value in values.items()}
+        self.logger.log_metrics({**numbers, "epoch": self.current_epoch}, step=step)
+
+    def log(self, name: str, value: Any, *_: Any, batch_size: int | None = None, **__: Any) -> None:
+        """Stand in for `LightningModule.log`: the value of a step, or in validation the mean over images."""
+        value = value.detach() if isinstance(value, Tensor) else value
+        if self._means is None:
+            self.logged[name] = value
+        else:
+            total, count = self._means.get(name, (0.0, 0))
+            self._means[name] = (total + value * (batch_size or 1), count + (batch_size or 1))
+
+    def begin_validation(self) -> None:
+        """From here on, `log` takes means."""
+        self._means = {}
+
+    def end_validation(self) -> None:
+        """Keep the means as metrics, and hand them to the logger."""
+        assert self._means is not None
+        means, self._means, self._has_validated = self._means, None, True
+        self.validated_step = self.global_step
+        self.write_log({name: total / count for name, (total, count) in means.items()}, self.global_step)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for function in self._step_hooks[name]:
+            function(*arguments)
+
+    def _overriding(self, name: str) -> list[Callable[..., Any]]:
+        """List the hooks of that name which the callbacks, and then the module, have of their own."""
+
+        def bound(callback: L.Callback) -> Callable[..., Any]:
+            return lambda *arguments: getattr(callback, name)(self, self.module, *arguments)
+
+        own = [bound(each) for each in self.callbacks if getattr(type(each), name) is not getattr(L.Callback, name)]
+        if getattr(type(self.module), name) is not getattr(L.LightningModule, name):
+            own.append(getattr(self.module, name))
+        return own
 
 
 def total_steps(trainer: L.Trainer, steps_per_epoch: int) -> int | float:
