@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from overhead import DEVICE, configuration, images
+from overhead import DEVICE, Clock, configuration, images
 from results_table import write_table
 from torch.profiler import ProfilerActivity, profile
 
@@ -46,7 +46,7 @@ def profiled(count: int, changes: dict[str, Any]) -> tuple[list[Any], float]:
     span = span_of(count)
     data = images(span * NUM_SPANS, config["data"]["batch_size"])
     prof = profile(activities=[ProfilerActivity.CUDA])
-    clock, said = [], []
+    clock: list[float] = []
     ask = cuda.GraphEngine._ask
 
     def watched(self: Any, *arguments: Any) -> Any:
@@ -67,18 +67,8 @@ def profiled(count: int, changes: dict[str, Any]) -> tuple[list[Any], float]:
         for seed in range(count):
             (folder := Path(name) / str(seed)).mkdir()
             variants.append(Variant(str(seed), {**config, "seed": seed}, folder, {}))
-        fit(
-            variants,
-            data,
-            num_workers=1,
-            num_threads=1,
-            report=lambda *_: None,
-            on_failure=lambda name, error: said.append(f"{name}: {error}"),
-            say=said.append,
-        )
+        fit(variants, data, Clock(), num_workers=1, num_threads=1)
     cuda.GraphEngine._ask = ask
-    if said:
-        sys.exit("\n".join(said))
     kernels = [each for each in prof.events() if each.device_type == torch.autograd.DeviceType.CUDA]
     seconds = (clock[PROFILED - 1] - clock[2]) / (PROFILED - 3) / span
     return [each for each in kernels if each.time_range.end > each.time_range.start], seconds

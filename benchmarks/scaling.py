@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from overhead import DEVICE, configuration, images, precision
+from overhead import DEVICE, Clock, configuration, images, precision
 from results_table import environment, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,7 +28,7 @@ NUM_STEPS = 32 if DEVICE.type == "cpu" else 1280
 def array_seconds(configs: Sequence[dict[str, Any]], num_steps: int) -> float:
     """Train an array of these configurations; returns seconds per step of all, the first chunk not counted."""
     data = images(num_steps, configs[0]["data"]["batch_size"])
-    clock, said = [], []
+    clock = Clock()
     with tempfile.TemporaryDirectory() as name:
         variants = []
         for place, config in enumerate(configs):
@@ -36,19 +36,8 @@ def array_seconds(configs: Sequence[dict[str, Any]], num_steps: int) -> float:
             folder.mkdir()
             variants.append(Variant(str(place), config, folder, {}))
         workers, threads = share_cores(len(variants), "auto")
-        fit(
-            variants,
-            data,
-            num_workers=workers,
-            num_threads=threads,
-            report=lambda share, _: clock.append((share, time.perf_counter())),
-            on_failure=lambda name, error: said.append(f"{name}: {error}"),
-            say=said.append,
-        )
-    if said:
-        sys.exit("\n".join(said))
-    (first, start), (last, end) = clock[0], clock[-1]
-    return (end - start) / (last - first) / num_steps
+        fit(variants, data, clock, num_workers=workers, num_threads=threads)
+    return clock.seconds() / num_steps
 
 
 def seeds(config: dict[str, Any], count: int) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import torch
 
 from losslens.data import Images
 from losslens.training.fit import Variant, fit
+from losslens.training.listener import Listener
+from losslens.training.stop import Stop
 
 MODEL = {
     "_target_": "losslens.models.Autoencoder",
@@ -49,27 +51,35 @@ DIFFERENT = {
 }
 
 
+class Heard(Listener):
+    """Keeps failures and lines."""
+
+    def __init__(self, stop: Stop | None = None) -> None:
+        super().__init__(stop)
+        self.failures: dict[str, Exception] = {}
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def failed(self, name: str, error: Exception) -> None:
+        self.failures[name] = error
+
+
 class Trained:
     """What an array left: weights, metrics, failures and lines."""
 
     def __init__(self, folder: Path, images: Images, variants: dict[str, dict], trainer: dict, workers: int) -> None:
         self.folder = folder
-        self.failures: dict[str, Exception] = {}
-        self.lines: list[str] = []
+        heard = Heard()
+        self.failures, self.lines = heard.failures, heard.lines
         made = []
         for name, changes in variants.items():
             (folder / name).mkdir(parents=True)
             config = {"order_seed": changes.get("seed", 0), **CONFIG, "trainer": {**TRAINER, **trainer}, **changes}
             made.append(Variant(name, config, folder / name, {"loss": name}))
-        self.outcomes = fit(
-            made,
-            images,
-            num_workers=min(workers, len(made)),
-            num_threads=1,
-            report=lambda share, progress: None,
-            on_failure=self.failures.__setitem__,
-            say=self.lines.append,
-        )
+        workers = min(workers, len(made))
+        self.outcomes = fit(made, images, heard, num_workers=workers, num_threads=1)
 
     def checkpoint(self, name: str, which: str = "last") -> dict:
         if name in self.failures:

@@ -47,7 +47,7 @@ class Folders(RuleBasedStateMachine):
         self.patch.undo()
         shutil.rmtree(self.folder.parent)
 
-    def fit(self, variants, images, *, on_failure, on_done, stop, **_):
+    def fit(self, variants, images, listener, **_):
         self.trained += [variant.name for variant in variants]
         outcomes = {}
         for position, variant in enumerate(variants):
@@ -55,11 +55,11 @@ class Folders(RuleBasedStateMachine):
                 if self.end == "kill":
                     raise Killed
                 if self.end == "signal":
-                    stop.request("SIGTERM", 143)
+                    listener.stop.request("SIGTERM", 143)
                     raise Interrupted
                 raise OSError(28, "No space left on device")
             if self.fates.get(variant.name) == "fails":
-                on_failure(variant.name, RuntimeError("a mistake"))
+                listener.failed(variant.name, RuntimeError("a mistake"))
                 continue
             metrics = {"loss": 0.1}
             (variant.folder / "metrics.json").write_text(
@@ -67,7 +67,7 @@ class Folders(RuleBasedStateMachine):
             )
             facts = {"steps": 1, "seconds": 1.0, "num_parameters": 1, "code_shape": [1], "compression_ratio": 1.0}
             outcomes[variant.name] = Outcome(metrics, [], facts)
-            on_done(variant.name, outcomes[variant.name])
+            listener.done(variant.name, outcomes[variant.name])
         return outcomes
 
     def command(self, planned, fates, end, **options):

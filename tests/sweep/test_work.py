@@ -29,11 +29,11 @@ def arrays(monkeypatch, tmp_path):
     def run(names, fit, saved):
         trained = []
 
-        def pretended(array, images, *, states, on_done, **_):
+        def pretended(array, images, listener, *, states, **_):
             trained.append(([each.name for each in array], {name: state.step for name, state in states.items()}))
             fit(array)
             for each in array:
-                on_done(each.name, Outcome({"loss": 0.1}, [], FACTS))
+                listener.done(each.name, Outcome({"loss": 0.1}, [], FACTS))
             return dict.fromkeys(each.name for each in array)
 
         monkeypatch.setattr(work, "fit", pretended)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from test_array import Forgetful, target
-from variants import CONFIG, DIFFERENT, MODEL, TRAINER, assert_same_bits
+from variants import CONFIG, DIFFERENT, MODEL, TRAINER, Heard, assert_same_bits
 
 from losslens.data.store import PREFETCH
 from losslens.training import array as array_module
@@ -74,25 +74,15 @@ def whole(tmp_path_factory, images):
 
 
 def train(folder, images, variants, stop=None, **trainer):
-    made, states, failures, lines = [], {}, {}, []
+    made, states, heard = [], {}, Heard(stop)
     for name, changes in variants.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         config = {"order_seed": changes.get("seed", 0), **CONFIG, **changes, "trainer": {**TRAINER, **trainer}}
         made.append(Variant(name, config, folder / name, {"loss": name}))
-        found = read_states(folder / name, lines.append)
+        found = read_states(folder / name, heard.say)
         states |= {name: found[0]} if found else {}
-    fit(
-        made,
-        images,
-        num_workers=2,
-        num_threads=1,
-        report=lambda share, progress: None,
-        on_failure=failures.__setitem__,
-        say=lines.append,
-        states=states,
-        stop=stop,
-    )
-    assert not failures, failures
+    fit(made, images, heard, num_workers=2, num_threads=1, states=states)
+    assert not heard.failures, heard.failures
     return {
         name: (
             torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"],

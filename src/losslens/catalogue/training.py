@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from losslens.sweep.plan import count_workers, share_cores, split_by_memory
 from losslens.trained.load import load_variant
 from losslens.training.fit import Variant, fit
 from losslens.training.grid import to_pil
+from losslens.training.listener import Listener
 
 
 def reconstruct(
@@ -71,17 +71,23 @@ def _train(variants: Sequence[Variant], console: Console) -> Iterable[str]:
         task = progress.add_task("training", total=len(arrays))
 
         for index, array in enumerate(arrays):
-            done += fit(
-                array,
-                images,
-                num_workers=count_workers(array),
-                num_threads=threads,
-                report=partial(_show, progress, task, index),
-                on_failure=lambda name, error: say(console, f"{name}: failed: {error}"),
-                say=partial(say, console),
-            )
+            shown = _Shown(console, progress, task, index)
+            done += fit(array, images, shown, num_workers=count_workers(array), num_threads=threads)
     return done
 
 
-def _show(progress: Progress, task: TaskID, done: int, share: float, _: Callable[[], Any]) -> None:
-    progress.update(task, completed=done + share)
+class _Shown(Listener):
+    """Shows what happens to an array on a console; so many arrays are done before it."""
+
+    def __init__(self, console: Console, bar: Progress, task: TaskID, done_before: int) -> None:
+        super().__init__()
+        self.console, self.bar, self.task, self.done_before = console, bar, task, done_before
+
+    def progress(self, share: float, describe: Callable[[], Any]) -> None:
+        self.bar.update(self.task, completed=self.done_before + share)
+
+    def say(self, text: str) -> None:
+        say(self.console, text)
+
+    def failed(self, name: str, error: Exception) -> None:
+        self.say(f"{name}: failed: {error}")

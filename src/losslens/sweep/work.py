@@ -24,6 +24,7 @@ from losslens.sweep.pack import Cost, pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import Outcome, Variant, fit
+from losslens.training.listener import Listener, Progress
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 from losslens.training.variant_trainer import Stage
@@ -31,7 +32,7 @@ from losslens.training.variant_trainer import Stage
 TRACEBACK = "traceback.txt"
 
 
-class Sweep:
+class Sweep(Listener):
     """Trains what is to be trained of a sweep, and keeps what came of it.
 
     Args:
@@ -57,12 +58,12 @@ class Sweep:
         heartbeat: Path,
         fail_fast: bool = False,
     ) -> None:
+        super().__init__(stop)
         self.variants = {variant.name: variant for variant in variants}
         self.losses = losses
         self.folder = folder
         self.console = console
         self.report = report
-        self.stop = stop
         self.fail_fast = fail_fast
         self.heartbeat_file = heartbeat
         self.outcomes: dict[str, Outcome] = {}
@@ -70,6 +71,7 @@ class Sweep:
         self.interrupted = False
         self.disk_failed = False
         self.shared = Shared()  # the images that were decoded last
+        self._in_all = (0, 0, 1)  # variants that are done already, in the array at work, and wanted
 
     def train(self, names: Sequence[str]) -> None:
         """Train the variants of these names; one that fails does not stop the others."""
@@ -176,13 +178,7 @@ class Sweep:
     def _train_array(
         self, array: Sequence[Variant], images: Images, states: Mapping[str, SavedState], num_wanted: int
     ) -> None:
-        done_before = len(self.outcomes) + len(self.failures)
-
-        def report(share: float, progress: Callable[[], Mapping[str, Mapping[str, float | None]]]) -> None:
-            done = (done_before + share * len(array)) / num_wanted
-            self.report(done)
-            self.heartbeat.beat(done, progress)
-
+        self._in_all = (len(self.outcomes) + len(self.failures), len(array), num_wanted)
         for variant in array:
             write_status(variant.folder, "running")
             begin = f"from step {states[variant.name].step}" if variant.name in states else "from the start"
@@ -191,15 +187,11 @@ class Sweep:
             outcomes = fit(
                 array,
                 images,
+                self,
                 num_workers=count_workers(array),
                 num_threads=array[0].threads,
-                report=report,
-                on_failure=self._fail,
-                say=self.say,
                 losses=self.losses,
                 states=states,
-                stop=self.stop,
-                on_done=self._done,
             )
         except torch.OutOfMemoryError as error:
             outcomes = {}
@@ -222,7 +214,15 @@ class Sweep:
                 for alike, latest in self._starts(half):
                     self._train_array(alike, images, latest, num_wanted)
 
-    def _done(self, name: str, outcome: Outcome) -> None:
+    def progress(self, share: float, describe: Progress) -> None:
+        """Tell how far the whole command is, and each variant."""
+        before, at_work, wanted = self._in_all
+        done = (before + share * at_work) / wanted
+        self.report(done)
+        self.heartbeat.beat(done, describe)
+
+    def done(self, name: str, outcome: Outcome) -> None:
+        """Say in the variant's folder that it is done, and remove its states."""
         folder = self.variants[name].folder
         write_status(folder, "done")
         remove_states(folder)
@@ -249,9 +249,10 @@ class Sweep:
             for place, variants in parts.items()
         ]
 
-    def _fail(self, name: str, error: Exception) -> None:
+    def failed(self, name: str, error: Exception) -> None:
+        """Say in the variant's folder why it failed; a full disk is nobody's failure, but stops all."""
         folder = self.variants[name].folder
-        if is_disk_error(error):  # nobody's failure: all stop, and can go on once there is room
+        if is_disk_error(error):  # they can go on once there is room
             self.disk_failed = True
             self.stop.request(f"{folder} cannot be written ({error.strerror}): make room", 1)
             return
@@ -268,7 +269,7 @@ class Sweep:
     def _fail_all(self, variants: Sequence[Variant], error: Exception) -> None:
         for variant in variants:
             if variant.name not in self.failures and variant.name not in self.outcomes:
-                self._fail(variant.name, error)
+                self.failed(variant.name, error)
         if self.stop:
             raise Interrupted
 

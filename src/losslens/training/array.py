@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from losslens.data.store import Chunk
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
+from losslens.training.listener import Listener
 from losslens.training.state import Every, save_state
-from losslens.training.stop import Interrupted, Stop
+from losslens.training.stop import Interrupted
 from losslens.training.variant_trainer import Stage, VariantTrainer
 
 PATIENCE = 2.0  # seconds that a validation may take to its end after a wish to stop
@@ -32,9 +33,8 @@ class VariantArray(L.LightningModule):
         num_workers: on the CPU, variants that compute at once.
         num_threads: on the CPU, PyTorch's threads per variant.
         clip: threshold of gradient clipping, 0 for none, and whether it is meant by value or by norm.
-        say: takes lines for the user.
+        listener: takes lines for the user; once it wants to stop, states are written, and `Interrupted` is raised.
         every: how often the states of all members are written.
-        stop: asked for to stop; then states are written, and `Interrupted` is raised.
         stage: of the states that the members go on from.
     """
 
@@ -45,9 +45,8 @@ class VariantArray(L.LightningModule):
         num_workers: int,
         num_threads: int,
         clip: tuple[float, GradClipAlgorithmType],
-        say: Callable[[str], None],
+        listener: Listener,
         every: Every,
-        stop: Stop,
         stage: Stage = Stage.STEP,
     ) -> None:
         super().__init__()
@@ -57,9 +56,9 @@ class VariantArray(L.LightningModule):
         self.num_workers = num_workers
         self.num_threads = num_threads
         self.clip = clip
-        self.say = say
+        self.say = listener.say
         self.every = every
-        self.stop = stop
+        self.stop = listener.stop
         self.first_step = members[0].first_step  # all of an array go on from the same one
         self.first_stage = stage
         self.has_ended = stage is Stage.END

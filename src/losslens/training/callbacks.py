@@ -3,7 +3,7 @@
 import csv
 import io
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import lightning as L
 
 from losslens.files import write, write_text
 from losslens.training.array import VariantArray
+from losslens.training.listener import Progress
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 from losslens.training.variant_trainer import VariantTrainer
-
-Report = Callable[[float, Callable[[], Mapping[str, Mapping[str, float | None]]]], None]
 
 
 class MetricsTable(L.Callback):
@@ -94,7 +93,7 @@ class StepReport(L.Callback):
             number of `steps` and its last `loss`.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Callable[[float, Progress], None]) -> None:
         self.report = report
 
     def on_train_batch_end(

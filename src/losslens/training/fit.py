@@ -16,16 +16,16 @@ from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.losses import check_loss
 from losslens.training.array import VariantArray
-from losslens.training.callbacks import Checkpoints, MetricsTable, Report, StepReport
+from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
 from losslens.training.check import check_autoencoder, seen_directions
 from losslens.training.cuda import threads_of
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
+from losslens.training.listener import Listener
 from losslens.training.logger import HParam, RunLogger
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import compile_halves, draw_module
 from losslens.training.state import SavedState, read_every
-from losslens.training.stop import Stop
 from losslens.training.trainer import (
     clipping,
     determinism_as_before,
@@ -97,31 +97,23 @@ class _Part:
 def fit(
     variants: Sequence[Variant],
     images: Images,
+    listener: Listener,
     *,
     num_workers: int,
     num_threads: int,
-    report: Report,
-    on_failure: Callable[[str, Exception], None],
-    say: Callable[[str], None],
     losses: Mapping[str, Mapping[str, Any]] | None = None,
     states: Mapping[str, SavedState] | None = None,
-    stop: Stop | None = None,
-    on_done: Callable[[str, Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
     """Train variants together that share data and Trainer settings.
 
     Args:
         variants: of the array.
         images: decoded.
+        listener: hears what happens, and says when to stop.
         num_workers: on the CPU, variants that compute at once.
         num_threads: on the CPU, PyTorch's threads per variant.
-        report: called now and then with the share of the steps that is done, and what tells more of each variant.
-        on_failure: called with the name of a variant and its error, when it fails.
-        say: takes lines for the user.
         losses: configurations by name: every variant is measured with all of them at the end.
         states: from which variants go on, by name, all at the same place; without one they begin.
-        stop: that training looks at.
-        on_done: called with the name of a variant and what came of it, as soon as all of it is on disk.
 
     Returns:
         What came of the variants that did not fail, by name.
@@ -130,25 +122,17 @@ def fit(
         ValueError: if the settings that they share are wrong.
         Interrupted: if it was asked to stop; states are on disk.
     """
-    states, stop = states or {}, Stop() if stop is None else stop
+    states = states or {}
     latest = next(iter(states.values()), None)  # as good as any: all are at the same place
     start = time.perf_counter()
     settings, data_settings = trainer_settings(variants[0].config), variants[0].config["data"]
-    trainer = make_trainer(settings, variants[0].folder, [StepReport(report)])
+    trainer = make_trainer(settings, variants[0].folder, [StepReport(listener.progress)])
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.init()  # so that what a variant draws there is noticed from the first step on
     chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
     if any(getattr(trainer, key) != plain for key, plain in COUNTED_IN_BATCHES.items()):
         chunk = 1
-    data = ArrayDataModule(
-        images,
-        batch_size=data_settings["batch_size"],
-        flip=data_settings["flip"],
-        resident=data_settings["resident"],
-        streams=(streams := []),
-        chunk=chunk,
-        num_steps=epoch_steps(settings, len(images.train), data_settings["batch_size"]),
-    )
+    num_steps = epoch_steps(settings, len(images.train), data_settings["batch_size"])
     originals = fixed_images(images, NUM_FIXED_IMAGES)
     parts: dict[str, _Part] = {}
     threads_before = torch.get_num_threads()
@@ -156,26 +140,33 @@ def fit(
     try:
         for variant in variants:
             try:
-                parts[variant.name] = _prepare(variant, originals, on_failure, states.get(variant.name))
+                parts[variant.name] = _prepare(variant, originals, listener, states.get(variant.name))
             except Exception as error:
-                on_failure(variant.name, error)
+                listener.failed(variant.name, error)
         members = [part.member for part in parts.values()]
         if not members:
             return {}
-        streams += [member.order for member in members]
+        data = ArrayDataModule(
+            images,
+            batch_size=data_settings["batch_size"],
+            flip=data_settings["flip"],
+            resident=data_settings["resident"],
+            streams=[member.order for member in members],
+            chunk=chunk,
+            num_steps=num_steps,
+        )
         array = VariantArray(
             members,
             num_workers=num_workers,
             num_threads=num_threads,
             clip=clipping(settings),
-            say=say,
+            listener=listener,
             every=read_every(variants[0].config["checkpoint"]["every"]),
-            stop=stop,
             stage=latest.stage if latest else Stage.STEP,
         )
         if latest:
             go_on(trainer, data, latest)
-        with stop.awaited():
+        with listener.stop.awaited():
             trainer.fit(array, datamodule=data)
             if any(member.failure is None and member.validated_step != member.global_step for member in members):
                 trainer.validate(array, datamodule=data, verbose=False)
@@ -194,13 +185,12 @@ def fit(
     outcomes: dict[str, Outcome] = {}
 
     def finish(part: _Part) -> None:
-        if stop:
+        if listener.stop:
             raise KeyboardInterrupt
         if part.member.failure is None:
             try:
-                outcome = _finish(part, data, losses or {}, facts, say)
-                if on_done is not None:
-                    on_done(part.variant.name, outcome)
+                outcome = _finish(part, data, losses or {}, facts, listener.say)
+                listener.done(part.variant.name, outcome)
                 outcomes[part.variant.name] = outcome
             except Exception as error:
                 part.member.fail(error)
@@ -224,7 +214,7 @@ def fit(
 def _prepare(
     variant: Variant,
     originals: Tensor,
-    on_failure: Callable[[str, Exception], None],
+    listener: Listener,
     state: SavedState | None,
 ) -> _Part:
     """Make all that belongs to one variant, and check that it can be trained."""
@@ -240,7 +230,7 @@ def _prepare(
         folder=folder,
         logger=logger,
         callbacks=[*map(build, callbacks), table, pictures, Checkpoints(folder)],
-        on_failure=lambda error: on_failure(variant.name, error),
+        listener=listener,
     )
     code_shape = check_autoencoder(module, originals)
     check_loss(module.loss, originals)

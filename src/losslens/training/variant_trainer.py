@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
 from losslens.data.store import OrderStream
+from losslens.training.listener import Listener
 from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
 from losslens.training.random_stream import RandomStream
@@ -54,7 +55,7 @@ class VariantTrainer:
         folder: of the variant.
         logger: of the variant.
         callbacks: ordinary ones; they see this and the variant's module.
-        on_failure: called with the error if it fails.
+        listener: hears the error if it fails.
     """
 
     optimizer: torch.optim.Optimizer
@@ -70,14 +71,14 @@ class VariantTrainer:
         folder: Path,
         logger: Logger,
         callbacks: Sequence[L.Callback],
-        on_failure: Callable[[Exception], None],
+        listener: Listener,
     ) -> None:
         self.name = name
         self.module = module
         self.folder = folder
         self.logger = logger
         self.callbacks = list(callbacks)
-        self.on_failure = on_failure
+        self.listener = listener
         self.random = RandomStream()
         self.order = OrderStream(seed)
         self.global_step = 0
@@ -274,7 +275,7 @@ class VariantTrainer:
         for callback in self.callbacks:
             with suppress(Exception):
                 callback.on_exception(self, self.module, error)  # type: ignore[arg-type]
-        self.on_failure(error)
+        self.listener.failed(self.name, error)
 
     def may_stop(self, epochs_done: int | None = None) -> bool:
         """Whether a callback asked it to stop and the Trainer's `min_epochs` and `min_steps` allow it."""
