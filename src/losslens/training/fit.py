@@ -182,6 +182,18 @@ def fit(
         raise
     finally:
         torch.set_num_threads(threads_before)
+    return _finish_all(parts, array, data, losses or {}, facts, listener)
+
+
+def _finish_all(
+    parts: Mapping[str, _Part],
+    array: VariantArray,
+    data: ArrayDataModule,
+    losses: Mapping[str, Mapping[str, Any]],
+    facts: dict[str, Any],
+    listener: Listener,
+) -> dict[str, Outcome]:
+    """Measure and show all that are trained; asked to stop, write states of those that are left."""
     outcomes: dict[str, Outcome] = {}
 
     def finish(part: _Part) -> None:
@@ -189,17 +201,18 @@ def fit(
             raise KeyboardInterrupt
         if part.member.failure is None:
             try:
-                outcome = _finish(part, data, losses or {}, facts, listener.say)
+                outcome = _finish(part, data, losses, facts, listener.say)
                 listener.done(part.variant.name, outcome)
                 outcomes[part.variant.name] = outcome
             except Exception as error:
                 part.member.fail(error)
         part.logger.experiment.close()
 
+    strategy, precision = array.trainer.strategy, array.trainer.precision_plugin
     try:
-        if trainer.strategy.root_device.type == "cuda":  # most of it is the host's work
+        if strategy.root_device.type == "cuda":  # most of it is the host's work
             # The default dtype, which some precisions change, is that of all threads.
-            with trainer.precision_plugin.forward_context(), threads_of(trainer.strategy.root_device) as pool:
+            with precision.forward_context(), threads_of(strategy.root_device) as pool:
                 list(pool.map(finish, parts.values()))
         else:
             for part in parts.values():
