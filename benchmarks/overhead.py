@@ -18,9 +18,10 @@ from losslens.build import build, build_loss
 from losslens.data import Images
 from losslens.data.store import OrderStream, gather
 from losslens.sweep.folders import register_resolvers
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
 from losslens.training.listener import Listener
 from losslens.training.trainer import trainer_settings
+from losslens.variant import Variant
 
 HERE = Path(__file__).parent
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,7 +14,8 @@ from results_table import write_table
 from torch.profiler import ProfilerActivity, profile
 
 from losslens.training import cuda
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
+from losslens.variant import Variant
 
 FEW = 8  # variants
 NUM_SPANS = 12

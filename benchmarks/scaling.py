@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from losslens.build import build, build_loss
 from losslens.sweep.plan import share_cores
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
+from losslens.variant import Variant
 
 COUNTS = "1,2,4,8,16,32,64" if DEVICE.type == "cpu" else "1,5,16,64"
 VARIED = ("model", "precision", "batch")

@@ -1,6 +1,8 @@
 """The commands in interpreters of their own, with nothing imported beforehand; most other tests fork them."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 from commands import ROOT, run, start
@@ -49,3 +51,9 @@ def test_a_forked_command_is_like_one_of_its_own(tmp_path):
         process = start(["-m", "mine", "killed"], tmp_path, fresh=fresh, MINE="1")
         process.communicate()
         assert process.returncode == -9
+
+
+def test_what_only_reads_a_folder_loads_no_torch():
+    code = "import sys, losslens.status, losslens; losslens.load_sweep; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

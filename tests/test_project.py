@@ -21,11 +21,11 @@ ALLOWED = {
     "data": {"losses", "files", "memory", "console"},
     "page": set(),
     "lens": {"losses", "data", "page", "build", "files", "console"},
-    "training": {"losses", "models", "data", "build", "files", "memory"},
-    "report": {"losses", "lens", "data", "page", "training", "build", "files", "console"},
-    "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "console"},
+    "training": {"losses", "models", "data", "build", "files", "memory", "variant"},
+    "report": {"losses", "lens", "data", "page", "training", "build", "files", "console", "variant"},
+    "sweep": {"losses", "data", "training", "report", "build", "files", "memory", "console", "variant"},
     "trained": {"losses", "lens", "data", "training", "report", "build", "files", "console"},
-    "catalogue": {"lens", "data", "training", "sweep", "trained", "build", "files", "machine", "console"},
+    "catalogue": {"lens", "data", "training", "sweep", "trained", "build", "files", "machine", "console", "variant"},
 }
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from losslens.data import Images
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
 from losslens.training.listener import Listener
 from losslens.training.stop import Stop
+from losslens.variant import Variant
 
 MODEL = {
     "_target_": "losslens.models.Autoencoder",

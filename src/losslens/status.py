@@ -3,19 +3,18 @@
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from losslens.console import counted, duration, print_table, say
+from losslens.report.results import SweepResult, load_sweep
+from losslens.sweep.arrays import stored_arrays
 from losslens.sweep.errors import one_line_errors
-from losslens.sweep.start import fast_imports
-
-if TYPE_CHECKING:
-    from losslens.report.results import SweepResult
-    from losslens.sweep.follow import Progress
+from losslens.sweep.folders import ENDED
+from losslens.sweep.follow import Progress, read_progress, share_done
+from losslens.sweep.stored import is_locked
 
 
 def main() -> None:
@@ -33,10 +32,6 @@ def show(folder: Path, console: Console) -> None:
     Raises:
         ValueError: if that is not the folder of a sweep.
     """
-    with fast_imports():
-        from losslens.report.results import load_sweep
-        from losslens.sweep.follow import read_progress
-        from losslens.sweep.stored import is_locked
     sweep = load_sweep(folder)
     alive = is_locked(folder)
     progress = read_progress(folder)
@@ -64,9 +59,7 @@ def show(folder: Path, console: Console) -> None:
         say(console, line)
 
 
-def _not_at_work(sweep: "SweepResult") -> str:
-    from losslens.sweep.arrays import stored_arrays
-
+def _not_at_work(sweep: SweepResult) -> str:
     if arrays := stored_arrays(sweep.folder):
         waiting = f"{counted(len(arrays), 'array')} to train, and no process is at work"
         return f"{waiting}; if none waits in a queue, go on with: python train.py resume={sweep.folder}"
@@ -75,11 +68,8 @@ def _not_at_work(sweep: "SweepResult") -> str:
     return f"no process is at work on it; go on with: python train.py resume={sweep.folder}"
 
 
-def _at_work(sweep: "SweepResult", progress: "Progress") -> str:
+def _at_work(sweep: SweepResult, progress: Progress) -> str:
     """Say how far all is, how long it will take, and since when each process was not heard of."""
-    from losslens.sweep.folders import ENDED
-    from losslens.sweep.follow import share_done
-
     if not progress.beats:
         return "a process is at work, and has not taken its first steps"
     states = {variant.name: variant.status["status"] for variant in sweep.variants.values()}

@@ -16,8 +16,8 @@ from losslens.sweep import run as run_module
 from losslens.sweep import work
 from losslens.sweep.errors import SweepInterrupted
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
-from losslens.training.fit import Outcome, Variant
 from losslens.training.stop import Interrupted
+from losslens.variant import Outcome, Variant
 
 NAMES = ("a", "b", "c", "d")
 STATES = ("pending", "running", "interrupted", "done", "failed")

@@ -13,8 +13,8 @@ from sweeps import LOSSES, TINY, VARIANTS, Sweep
 from losslens.sweep import pack as pack_module
 from losslens.sweep.arrays import stored_arrays, taken_arrays, withdraw_arrays, write_arrays
 from losslens.sweep.pack import Cost, pack
-from losslens.training.fit import Variant
 from losslens.training.memory import Need
+from losslens.variant import Variant
 
 TRAINER = {"_target_": "lightning.Trainer", "accelerator": "cpu", "max_epochs": 1}
 

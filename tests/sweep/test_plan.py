@@ -8,8 +8,8 @@ import torch
 from losslens.data import Images
 from losslens.sweep import plan
 from losslens.sweep.plan import group_variants, share_cores, split_by_memory
-from losslens.training.fit import Variant
 from losslens.training.memory import Need
+from losslens.variant import Variant
 
 CONFIG = {"data": {"seed": 0}, "trainer": {"max_epochs": 1}, "array": {"max_variants": "auto"}, "seed": 0}
 

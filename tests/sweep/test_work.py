@@ -12,9 +12,9 @@ from losslens.data import Images
 from losslens.report.shared import decoded
 from losslens.sweep import work
 from losslens.sweep.work import Sweep
-from losslens.training.fit import Outcome, Variant
 from losslens.training.stop import Stop
 from losslens.training.variant_trainer import Stage
+from losslens.variant import Outcome, Variant
 
 FACTS = {"steps": 1, "seconds": 1.0, "num_parameters": 1, "code_shape": [1], "compression_ratio": 1.0}
 

@@ -13,7 +13,7 @@ from losslens.data.stored import StoredImages
 from losslens.sweep.pack import variant_costs
 from losslens.sweep.plan import split_by_memory
 from losslens.training import trainer as trainer_module
-from losslens.training.fit import Variant
+from losslens.variant import Variant
 
 
 @pytest.mark.parametrize(

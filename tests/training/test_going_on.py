@@ -11,10 +11,11 @@ from variants import CONFIG, DIFFERENT, MODEL, TRAINER, Heard, assert_same_bits
 from losslens.data.store import PREFETCH
 from losslens.training import array as array_module
 from losslens.training import fit as fit_module
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
 from losslens.training.state import read_states
 from losslens.training.stop import Interrupted, Stop
 from losslens.training.variant_trainer import VariantTrainer
+from losslens.variant import Variant
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec",

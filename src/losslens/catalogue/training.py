@@ -18,9 +18,10 @@ from losslens.data.pictures import as_images
 from losslens.data.source import Images
 from losslens.sweep.plan import count_workers, share_cores, split_by_memory
 from losslens.trained.load import load_variant
-from losslens.training.fit import Variant, fit
+from losslens.training.fit import fit
 from losslens.training.grid import to_pil
 from losslens.training.listener import Listener
+from losslens.variant import Variant
 
 
 def reconstruct(

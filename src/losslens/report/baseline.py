@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from losslens.files import write_json
-from losslens.training.grid import read_grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FOLDER = "baselines"
 
@@ -54,8 +54,10 @@ class Baseline:
         return self.folder / FOLDER / f"{self.name.replace('/', '-')}.png"
 
     @cached_property
-    def reconstructions(self) -> Tensor:
+    def reconstructions(self) -> "Tensor":
         """Its reconstructions of the fixed images, float `(N, 3, H, W)` in [0, 1]."""
+        from losslens.training.grid import read_grid  # and torch, for which a table need not wait
+
         return read_grid(self.picture)[1]
 
 

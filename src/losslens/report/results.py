@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from losslens.files import write_json
 from losslens.report.baseline import Baseline, read_baselines, read_reasons
 from losslens.report.study_numbers import study_columns
-from losslens.training.fit import Variant
-from losslens.training.grid import PICTURES, read_grid
+from losslens.variant import PICTURES, Variant
 
 if TYPE_CHECKING:
     import pandas
+    from torch import Tensor
 
     from losslens.training.module import LitAutoencoder
 
@@ -103,7 +102,7 @@ class VariantResult:
         return {**facts, "steps_per_second": round(facts["steps"] / seconds, 3) if seconds else None}
 
     @cached_property
-    def originals(self) -> Tensor | None:
+    def originals(self) -> "Tensor | None":
         """The fixed images, float `(N, 3, H, W)` in [0, 1]; None if training has not begun."""
         steps = self.picture_steps
         return self._grid(steps[0])[0] if steps else None
@@ -113,7 +112,7 @@ class VariantResult:
         """Steps of which reconstructions of the fixed images are kept."""
         return sorted(int(path.stem) for path in (self.folder / PICTURES).glob("[0-9]*.png"))
 
-    def reconstructions(self, step: int) -> Tensor:
+    def reconstructions(self, step: int) -> "Tensor":
         """Read the reconstructions of the fixed images after so many steps, float `(N, 3, H, W)` in [0, 1]."""
         return self._grid(step)[1]
 
@@ -130,13 +129,15 @@ class VariantResult:
             raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
         return load_module(path)
 
-    def _grid(self, step: int) -> tuple[Tensor, Tensor]:
+    def _grid(self, step: int) -> "tuple[Tensor, Tensor]":
+        from losslens.training.grid import read_grid  # and torch, for which a table need not wait
+
         if step not in self._grids:
             self._grids[step] = read_grid(self.folder / PICTURES / f"{step:08d}.png")
         return self._grids[step]
 
     @cached_property
-    def _grids(self) -> dict[int, tuple[Tensor, Tensor]]:
+    def _grids(self) -> "dict[int, tuple[Tensor, Tensor]]":
         """What was read already: each grid is shown several times."""
         return {}
 

@@ -12,8 +12,8 @@ from losslens.sweep.arrays import StoredArray, write_arrays
 from losslens.sweep.folders import LOG
 from losslens.sweep.follow import LogFollower, read_progress, share_done
 from losslens.sweep.stored import status_of
-from losslens.training.fit import Variant
 from losslens.training.stop import Stop
+from losslens.variant import Variant
 
 LOOK_EVERY = 0.5  # seconds
 LEAST_SHARE = 20  # of waiting: looking at many variants takes its time

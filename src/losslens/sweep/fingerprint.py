@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from losslens.data.source import Images
 from losslens.files import write_json
-from losslens.training.fit import Variant
+from losslens.variant import Variant
 
 DATA = "data.json"
 READ_AT_ONCE = 1024  # images

@@ -12,12 +12,12 @@ from losslens.data.source import Images
 from losslens.memory import free_memory
 from losslens.sweep.plan import count_workers, measure_kinds, most_variants
 from losslens.training.cuda import NUM_STREAMS
-from losslens.training.fit import Variant
 from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step
 from losslens.training.module import LitAutoencoder
 from losslens.training.speed import time_step
 from losslens.training.trainer import determinism_as_before, epoch_steps, make_trainer, trainer_settings
 from losslens.training.variant_trainer import total_steps
+from losslens.variant import Variant
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from losslens.memory import free_memory
 from losslens.sweep.names import folder_name, job_values, varied_values
 from losslens.sweep.start import Job
 from losslens.training.cuda import NUM_STREAMS
-from losslens.training.fit import Variant
-from losslens.training.logger import HParam
 from losslens.training.memory import Need, measure_step, variants_that_fit
 from losslens.training.module import LitAutoencoder
 from losslens.training.trainer import determinism_as_before, make_trainer, trainer_settings
+from losslens.variant import HParam, Variant
 
 Measured = TypeVar("Measured")
 BASELINE_KINDS = ("klt", "mean", "jpeg")

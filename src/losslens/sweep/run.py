@@ -29,10 +29,10 @@ from losslens.sweep.signals import stopped_by_signals
 from losslens.sweep.start import Job
 from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
 from losslens.sweep.work import Sweep
-from losslens.training.fit import Variant
 from losslens.training.state import read_every, remove_states
 from losslens.training.stop import Stop
 from losslens.training.trainer import check_accelerator
+from losslens.variant import Variant
 
 
 def run_sweep(

@@ -13,7 +13,7 @@ from losslens.sweep.distribute import Workers
 from losslens.sweep.folders import ENDED
 from losslens.sweep.pack import PackedArray, pack, variant_costs
 from losslens.sweep.plan import group_variants
-from losslens.training.fit import Variant
+from losslens.variant import Variant
 
 SHOWN_ARRAYS, SHOWN_NAMES = 20, 4
 MIB = 2**20

@@ -16,7 +16,7 @@ from losslens.report.results import SWEEP_FILE, VariantResult, read_sweep_file
 from losslens.sweep.arrays import is_held, taken_arrays
 from losslens.sweep.folders import cannot_write
 from losslens.sweep.names import safe_name
-from losslens.training.fit import Variant
+from losslens.variant import Variant
 
 LOCK = "sweep.lock"
 # What says how a command goes, and not what a variant learns.

@@ -23,11 +23,12 @@ from losslens.sweep.heartbeat import Heartbeat
 from losslens.sweep.pack import Cost, pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
-from losslens.training.fit import Outcome, Variant, fit
+from losslens.training.fit import fit
 from losslens.training.listener import Listener, Progress
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 from losslens.training.variant_trainer import Stage
+from losslens.variant import Outcome, Variant
 
 TRACEBACK = "traceback.txt"
 

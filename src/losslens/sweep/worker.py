@@ -18,10 +18,10 @@ from losslens.sweep.report_once import report_once
 from losslens.sweep.signals import stopped_by_signals
 from losslens.sweep.stored import status_of, stored_losses, stored_variants
 from losslens.sweep.work import Sweep
-from losslens.training.fit import Variant
 from losslens.training.state import saved_step
 from losslens.training.stop import Stop
 from losslens.training.trainer import check_accelerator
+from losslens.variant import Variant
 
 MAX_ATTEMPTS = 3  # in vain
 GRACE = 10.0  # seconds: who ends many processes may ask each more than once

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -22,7 +21,7 @@ from losslens.training.cuda import threads_of
 from losslens.training.finish import measure, show, some
 from losslens.training.grid import ImageGrid
 from losslens.training.listener import Listener
-from losslens.training.logger import HParam, RunLogger
+from losslens.training.logger import RunLogger
 from losslens.training.metrics import METRICS, describe_colors
 from losslens.training.module import compile_halves, draw_module
 from losslens.training.state import SavedState, read_every
@@ -35,6 +34,7 @@ from losslens.training.trainer import (
     trainer_settings,
 )
 from losslens.training.variant_trainer import Stage, VariantTrainer
+from losslens.variant import Outcome, Variant
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
@@ -43,41 +43,6 @@ CHUNK = {"cpu": 8, "cuda": 128}
 MEASURING = Lock()  # one at a time, so that memory suffices
 # With these the Trainer counts batches for itself, so that a batch has to be one step.
 COUNTED_IN_BATCHES = {"val_check_interval": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One fully resolved configuration of a sweep.
-
-    Args:
-        name: readable and unique within the sweep.
-        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`,
-            `callbacks`.
-        folder: where it is written; it exists.
-        values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
-        threads: of PyTorch on the CPU, whose number decides last digits.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    folder: Path
-    values: Mapping[str, HParam]
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trained variant came to.
-
-    Args:
-        metrics: of the last validation, by name.
-        seen: names of the metrics along directions that the variant's own loss sees.
-        facts: what else `metrics.json` says: code, compression ratio, steps, time.
-    """
-
-    metrics: dict[str, float]
-    seen: list[str]
-    facts: dict[str, Any]
 
 
 @dataclass

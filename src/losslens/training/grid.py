@@ -15,8 +15,8 @@ from torchvision.utils import make_grid
 
 from losslens.files import write
 from losslens.training.logger import RunLogger
+from losslens.variant import PICTURES
 
-PICTURES = "pictures"  # a variant's folder of grids, named by their steps
 NUM_COLUMNS = "columns"  # key of a text inside of the PNG
 PADDING = 2  # white pixels around every image of a grid
 # TensorBoard keeps ten pictures of a tag by default, others are dropped at random: the first, eight between, the last.

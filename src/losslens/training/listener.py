@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from losslens.training.stop import Stop
 
 if TYPE_CHECKING:
-    from losslens.training.fit import Outcome
+    from losslens.variant import Outcome
 
 Progress = Callable[[], Mapping[str, Mapping[str, float | None]]]
 

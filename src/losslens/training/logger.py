@@ -9,8 +9,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer import record_writer
 from torch.utils.tensorboard.summary import hparams
 
+from losslens.variant import HParam
+
 # Lightning's `log_hyperparams` and torch's `add_hparams` bring a made-up metric and a nested run of its own.
-HParam = bool | int | float | str
 
 
 def masked_crc32c(data: bytes) -> int:
