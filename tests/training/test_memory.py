@@ -32,7 +32,7 @@ def test_a_step_is_measured_on_a_copy():
 NEEDS = st.lists(st.builds(Need, st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=20)
 
 
-@given(needs=NEEDS, free=st.integers(0, 40000), num_workers=st.none() | st.integers(1, 8))
+@given(needs=NEEDS, free=st.integers(0, 40000), num_workers=st.integers(1, 30))
 def test_as_many_as_fit_and_one_at_least(needs, free, num_workers):
     def needed(count):
         steps = sorted((need.step for need in needs[:count]), reverse=True)[:num_workers]

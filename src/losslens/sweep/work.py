@@ -24,7 +24,7 @@ from losslens.sweep.pack import Cost, pack, variant_costs
 from losslens.sweep.plan import count_workers, group_variants, split_by_memory
 from losslens.sweep.stored import status_of
 from losslens.training.fit import fit
-from losslens.training.listener import Listener, Progress
+from losslens.training.listener import DescribeVariants, Listener
 from losslens.training.state import SavedState, read_states, remove_states
 from losslens.training.stop import Interrupted, Stop
 from losslens.training.variant_trainer import Stage
@@ -215,7 +215,7 @@ class Sweep(Listener):
                 for alike, latest in self._starts(half):
                     self._train_array(alike, images, latest, num_wanted)
 
-    def progress(self, share: float, describe: Progress) -> None:
+    def progress(self, share: float, describe: DescribeVariants) -> None:
         """Tell how far the whole command is, and each variant."""
         before, at_work, wanted = self._in_all
         done = (before + share * at_work) / wanted

@@ -11,7 +11,7 @@ import lightning as L
 
 from losslens.files import write, write_text
 from losslens.training.array import VariantArray
-from losslens.training.listener import Progress
+from losslens.training.listener import DescribeVariants
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 from losslens.training.variant_trainer import VariantTrainer
 
@@ -93,7 +93,7 @@ class StepReport(L.Callback):
             number of `steps` and its last `loss`.
     """
 
-    def __init__(self, report: Callable[[float, Progress], None]) -> None:
+    def __init__(self, report: Callable[[float, DescribeVariants], None]) -> None:
         self.report = report
 
     def on_train_batch_end(

@@ -8,7 +8,7 @@ from losslens.training.stop import Stop
 if TYPE_CHECKING:
     from losslens.variant import Outcome
 
-Progress = Callable[[], Mapping[str, Mapping[str, float | None]]]
+DescribeVariants = Callable[[], Mapping[str, Mapping[str, float | None]]]
 
 
 class Listener:
@@ -21,7 +21,7 @@ class Listener:
     def __init__(self, stop: Stop | None = None) -> None:
         self.stop = Stop() if stop is None else stop
 
-    def progress(self, share: float, describe: Progress) -> None:
+    def progress(self, share: float, describe: DescribeVariants) -> None:
         """Hear, after every chunk of steps, the fraction that is done.
 
         Args:

@@ -70,13 +70,13 @@ def trial_loss(module: LitAutoencoder, images: Tensor, precision: Any) -> Tensor
     return loss
 
 
-def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int | None) -> int:
+def variants_that_fit(needs: Sequence[Need], free: int, num_workers: int) -> int:
     """Return how many variants of these needs fit at once, at least 1.
 
     Args:
         needs: of each variant, in their order.
         free: bytes.
-        num_workers: variants that compute at once; None if all do.
+        num_workers: variants that compute at once.
     """
     budget = MAX_SHARE_OF_FREE_MEMORY * free
 

@@ -68,12 +68,7 @@ def orthogonalized(gradient: Tensor) -> Tensor:
         unit: Tensor = gradient / (gradient.norm() + EPSILON) * gradient.numel() ** 0.5
         return unit
     x = _wide(gradient)
-    x = x / (x.norm() + EPSILON)
-    a, b, c = COEFFICIENTS
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return _like(gradient, x)
+    return _like(gradient, _iterated(x / (x.norm() + EPSILON)))
 
 
 def all_orthogonalized(gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -90,14 +85,20 @@ def all_orthogonalized(gradients: Sequence[Tensor]) -> list[Tensor]:
         matrices = [_wide(gradients[place]) for place in places]
         rows, columns = (max(sizes) for sizes in zip(*(matrix.shape for matrix in matrices), strict=True))
         x = torch.stack([nn.functional.pad(m, (0, columns - m.shape[1], 0, rows - m.shape[0])) for m in matrices])
-        x = x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)
-        a, b, c = COEFFICIENTS
-        for _ in range(ITERATIONS):
-            gram = x @ x.mT
-            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = _iterated(x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON))
         for place, matrix, change in zip(places, matrices, x, strict=True):
             changes[place] = _like(gradients[place], change[: matrix.shape[0], : matrix.shape[1]])
     return [changes[place] for place in range(len(gradients))]
+
+
+def _iterated(x: Tensor) -> Tensor:
+    """Apply the polynomial again and again to a wide matrix, or to a batch of them."""
+    multiply = torch.addmm if x.ndim == 2 else torch.baddbmm
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = multiply(x, multiply(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 def _wide(gradient: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     """
     check_accelerator(config)
     config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
-    if on_gpus(config):  # cuBLAS reads it once, and an array that wants the same bits may come later
+    if config["accelerator"] == "gpu":  # cuBLAS reads it once, and an array that wants the same bits may come later
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.get("strategy", "auto") != "auto":
         raise ValueError(
