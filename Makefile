@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help sweep test test-all lint style types bench gpu wheels tensorboard clean
+.PHONY: help sweep test test-all lint style types imports bench gpu wheels tensorboard clean
 PYTHON ?= python3
 BIN := .venv/bin
 # Byte code of all modules would take a third of the time: that of those which a sweep imports is written below.
@@ -17,7 +17,7 @@ help: ## list the targets
 # What the main job needs; anew whenever the dependencies change.
 .venv/.installed: .venv/.made pyproject.toml constraints.txt
 	$(INSTALL) -e .
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "import losslens.sweep.run, losslens.report.make, sklearn.linear_model"
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "import losslens.run.command, losslens.report.make, sklearn.linear_model"
 	@touch $@
 
 # What an extra of pyproject.toml adds to it.
@@ -39,7 +39,7 @@ test-all: test .venv/.with-test-all ## run the slow tests and those of clusters 
 	$(INSTALL) ruff
 	@touch $@
 
-lint: style types ## check style and types
+lint: style types imports ## check style, types and the direction of imports
 
 style: .venv/.with-ruff
 	$(BIN)/ruff check .
@@ -47,6 +47,9 @@ style: .venv/.with-ruff
 
 types: .venv/.with-lint
 	$(BIN)/mypy
+
+imports: .venv/.with-lint
+	$(BIN)/lint-imports
 
 bench: .venv/.with-bench ## measure quality, and speed against what one writes without losslens; a quarter of an hour
 	for script in quality startup overhead scaling streaming sweep; do $(BIN)/python benchmarks/$$script.py || exit 1; done

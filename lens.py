@@ -8,16 +8,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import register_resolvers, removed_if_empty
-from losslens.sweep.start import compose_losses, fast_imports
+from losslens.console import fast_imports, one_line_errors
+from losslens.files import removed_if_empty
+from losslens.overrides import compose_losses, register_resolvers
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="lens")
 def main(config: DictConfig) -> None:
-    """Look at the losses that a configuration names."""
+    """Run the lens on the losses that a configuration names."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with one_line_errors(), removed_if_empty(folder):  # here, before Hydra adds a line of its own
+    with one_line_errors(), removed_if_empty(folder):  # inside, so that Hydra adds no line of its own
         losses = compose_losses(config)
         with fast_imports():
             from losslens.lens.command import run_lens

@@ -7,16 +7,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import register_resolvers, removed_if_empty
-from losslens.sweep.start import fast_imports, path_list, quote_paths
+from losslens.console import fast_imports, one_line_errors
+from losslens.files import removed_if_empty
+from losslens.overrides import path_list, quote_paths, register_resolvers
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="reconstruct")
 def main(config: DictConfig) -> None:
     """Reconstruct the pictures that a configuration names."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with one_line_errors(), removed_if_empty(folder):  # here, before Hydra adds a line of its own
+    with one_line_errors(), removed_if_empty(folder):  # inside, so that Hydra adds no line of its own
         variants, images = path_list(config.variant), path_list(config.images)
         with fast_imports():
             from rich.console import Console

@@ -5,15 +5,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import register_resolvers
-from losslens.sweep.start import leave, quote_paths, start_run
+from losslens.console import leave, one_line_errors
+from losslens.overrides import quote_paths, register_resolvers
+from losslens.run.start import start_run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Train the variant that a configuration describes."""
-    with one_line_errors():  # here, before Hydra adds a line of its own
+    with one_line_errors():  # inside, so that Hydra adds no line of its own
         start_run(config)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from losslens.build import build, build_loss
 from losslens.data import Images
 from losslens.data.store import OrderStream, gather
-from losslens.sweep.folders import register_resolvers
+from losslens.overrides import register_resolvers
 from losslens.training.fit import fit
 from losslens.training.listener import Listener
 from losslens.training.trainer import trainer_settings

@@ -10,8 +10,8 @@ from results_table import write_table
 
 from losslens.build import build, plain_settings
 from losslens.data.store import OrderStream, gather
+from losslens.overrides import register_resolvers
 from losslens.report.linear_code import LinearCode, block_statistics
-from losslens.sweep.folders import register_resolvers
 from losslens.training.metrics import reconstruction_metrics
 from losslens.training.module import draw_module
 

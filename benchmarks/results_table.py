@@ -10,8 +10,8 @@ from pathlib import Path
 import lightning  # noqa: F401  # which decides at its import what it prints
 import torch
 
+from losslens.console import be_quiet
 from losslens.machine import machine
-from losslens.sweep.quiet import be_quiet
 
 be_quiet()
 

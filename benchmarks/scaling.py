@@ -17,7 +17,7 @@ from results_table import environment, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from losslens.build import build, build_loss
-from losslens.sweep.plan import share_cores
+from losslens.run.plan import share_cores
 from losslens.training.fit import fit
 from losslens.variant import Variant
 

@@ -31,6 +31,16 @@ def help_seconds() -> float:
     return time.time() - start
 
 
+def import_seconds(*, all_of_scipy: bool) -> float:
+    """Import what a training needs, with or without the stand-in for `scipy.signal`."""
+    code = "from losslens.console import fast_imports, leave; import contextlib, gc\n"
+    code += "gc.disable()\nwith contextlib.nullcontext():\n" if all_of_scipy else "with fast_imports():\n"
+    code += "    import losslens.run.command\nleave()"
+    start = time.time()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.time() - start
+
+
 def first_step_seconds(*arguments: str) -> float:
     """Run a command until the first variant has taken its first step."""
     callbacks = "trainer.callbacks=[{_target_: startup.FirstStep}]"
@@ -52,6 +62,8 @@ def main() -> None:
     """Measure, and write the table."""
     cases = {
         "train.py --help": help_seconds,
+        "imports of a training": lambda: import_seconds(all_of_scipy=False),
+        "the same, without the stand-in for scipy.signal": lambda: import_seconds(all_of_scipy=True),
         "train.py": first_step_seconds,
         "train.py -m loss=l1,luma,red,green,blue": lambda: first_step_seconds("-m", "loss=l1,luma,red,green,blue"),
     }

@@ -27,8 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of several comman
 _forks = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 _forks.set_forkserver_preload(
     [
-        *("losslens.sweep.run", "losslens.report.make", "losslens.lens.command", "losslens.trained.export"),
-        *("losslens.trained.reconstruct", "losslens.catalogue.make", "losslens.sweep.follow", "losslens.data.photos"),
+        *("losslens.run.command", "losslens.report.make", "losslens.lens.command", "losslens.trained.export"),
+        *("losslens.trained.reconstruct", "losslens.catalogue.make", "losslens.sweep.progress", "losslens.data.photos"),
         *("hydra._internal.hydra", "matplotlib.backends.backend_agg", "skimage.io", "torch.utils.tensorboard"),
     ]
 )

@@ -8,8 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from losslens.losses.color import COLOR_DIRECTIONS
-from losslens.report.results import SweepResult, load_sweep
-from losslens.training.grid import encode, grid, to_pil
+from losslens.pictures.grid import grid, png_summary, to_pil
+from losslens.sweep.results import SweepResult, load_sweep
 from losslens.training.metrics import METRICS
 
 SPREAD = 0.2  # of the originals, along every direction
@@ -70,7 +70,7 @@ def _train(place: Path, metrics: dict[str, float], photograph: torch.Tensor, bri
     originals = torch.cat([photograph, photograph.flip(-1), photograph.flip(-2)])
     for step in (0, 10, 20):
         picture = to_pil(grid([originals, originals * min(1, brightness + 0.01 * step)]))
-        png = encode(picture, len(originals)).encoded_image_string
+        png = png_summary(picture, len(originals)).encoded_image_string
         (place / "pictures" / f"{step:08d}.png").write_bytes(png)
 
 

@@ -9,7 +9,7 @@ from commands import run
 from conftest import the_only
 from PIL import Image
 
-from losslens import load_variant
+from losslens.trained.load import load_variant
 
 COLORS = ("red", "green", "blue")
 

@@ -7,10 +7,10 @@ import torch
 from commands import run as run_command
 from conftest import the_only
 
-from losslens import load_sweep
 from losslens.lens.chance import chance
-from losslens.lens.subject import linear_view
-from losslens.report.study_words import ISOLUMINANT
+from losslens.lens.changes import ISOLUMINANT
+from losslens.losses.loss import linear_view
+from losslens.sweep.results import load_sweep
 
 pytestmark = pytest.mark.slow("trains fifteen variants and studies them")
 COLORS = ("red", "green", "blue")
@@ -24,7 +24,7 @@ def sweep(studied_sweep):
 
 @pytest.fixture(scope="module")
 def studies(sweep):
-    return {name: variant.results["study"] for name, variant in sweep.variants.items()}
+    return {name: variant.study for name, variant in sweep.variants.items()}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -140,7 +140,7 @@ def run(place, *arguments):
     done = run_command(["train.py", "-m", *arguments, *size], place)
     assert done.returncode == 0, done.stderr
     folder = the_only((place / "outputs" / "sweeps").iterdir())
-    return folder, {file.parent.name: json.loads(file.read_text())["study"] for file in folder.glob("*/metrics.json")}
+    return folder, {file.parent.name: json.loads(file.read_text()) for file in folder.glob("*/study.json")}
 
 
 def test_adam_moves_what_luma_does_not_see_where_muon_and_sgd_do_not(tmp_path):

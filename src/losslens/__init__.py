@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from losslens.report.results import load_sweep
+    from losslens.sweep.results import load_sweep
     from losslens.trained.load import load_variant
 
 __all__ = ["load_sweep", "load_variant"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is public once it is used: the command line need not wait for it."""
+    """Import a public name on first use, so that the command line starts sooner."""
     if name == "load_sweep":
-        from losslens.report.results import load_sweep
+        from losslens.sweep.results import load_sweep
 
         return load_sweep
     if name == "load_variant":

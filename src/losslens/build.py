@@ -1,4 +1,4 @@
-"""Configurations: the one place where they become objects."""
+"""Make objects from configurations; no other module does."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ def build(config: Mapping[str, Any], **arguments: Any) -> Any:
     """Make the object that a configuration with `_target_` describes.
 
     Args:
-        config: `_target_`, the import path of a class or function, and its arguments, nested likewise.
+        config: `_target_`, the import path of a class or function, and its arguments, which may be configurations.
         **arguments: further arguments, already objects.
 
     Raises:
@@ -29,7 +29,7 @@ def build(config: Mapping[str, Any], **arguments: Any) -> Any:
 
 
 def build_loss(config: Mapping[str, Any]) -> Any:
-    """Make a loss; a class that is not composed of a view and a distance is not given any.
+    """Make a loss; only `losslens.losses.Loss` is given a view and a distance.
 
     `loss._target_=package.module.Class` overrides the target of a composed loss, whose view and distance stay in the
     configuration and mean nothing to that class.
@@ -41,12 +41,11 @@ def build_loss(config: Mapping[str, Any]) -> Any:
 
 
 def require(choice: str, packages: Sequence[str], extra: str) -> None:
-    """Check that what a choice needs is installed.
+    """Check that the packages which a choice needs are installed.
 
     Args:
-        choice: as it is typed.
-        packages: that it needs.
-        extra: of this project, which brings them.
+        choice: as the user types it.
+        extra: of losslens, which installs them.
 
     Raises:
         ValueError: if one is missing, with the command that installs it.
@@ -57,7 +56,7 @@ def require(choice: str, packages: Sequence[str], extra: str) -> None:
 
 
 def is_there(package: str) -> bool:
-    """Whether a package is installed."""
+    """Return whether a package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
@@ -77,3 +76,14 @@ def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
         else:
             settings[f"{prefix}{key}"] = value
     return settings
+
+
+def as_count(value: int | str, key: str) -> int:
+    """Check that a setting is a positive number.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} is {value}: use auto, or a whole number of 1 or more")
+    return value

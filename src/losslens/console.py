@@ -1,17 +1,37 @@
-"""What a user meets in a terminal: lines that can be copied, warnings, tables, durations and counts."""
+"""Write to the terminal: lines that can be copied, tables, a progress bar, errors on one line.
 
+Also silences libraries, and lets a program start and exit sooner.
+"""
+
+import atexit
+import gc
+import logging
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from omegaconf import MissingMandatoryValue
+
+from losslens.files import is_disk_error
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
-WIDEST = 10_000  # columns of a table, which then is as wide as its cells are
+WIDEST = 10_000  # characters: more than any table has, so that none is wrapped
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def say(console: "Console", text: str, style: str | None = None) -> None:
-    """Print a line as it is: a terminal that is too narrow breaks it for the eye, and it can still be copied whole."""
+    """Print a line without hard breaks, so that it can be copied whole from a narrow terminal."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -23,7 +43,7 @@ def warn(text: str) -> None:
 
 
 def joined_lines(error: object) -> str:
-    """Write what an error says on one line; several spaces in a row, as paths may have, stay."""
+    """Write an error's message on one line; runs of spaces, which paths may have, stay."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
@@ -47,3 +67,144 @@ def duration(seconds: float) -> str:
 def counted(number: int, word: str, plural: str | None = None) -> str:
     """Write a number and what it counts, for instance `1 array`, `2 processes`."""
     return f"{number} {word if number == 1 else plural or f'{word}s'}"
+
+
+@contextmanager
+def progress_bar(console: "Console", description: str) -> Iterator[Callable[[float], None]]:
+    """Show one bar for the whole sweep; nothing where the output is not a terminal.
+
+    Yields:
+        A function that takes the fraction done, in [0, 1].
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), "elapsed", TimeRemainingColumn(), "left")
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = progress.add_task(description, total=1.0)
+    with progress:
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def fast_imports() -> Iterator[None]:
+    """Import torch and lightning in two thirds of their usual time.
+
+    Garbage collection is off meanwhile: they make a million objects that live until the end. torchmetrics, which
+    lightning imports, imports `scipy.signal` only to patch it for a package that is not here
+    (github.com/Lightning-AI/torchmetrics/issues/3457): it gets a stand-in, without which the imports take 1.4 times as
+    long (benchmarks/startup.py).
+    """
+    gc.disable()
+    stand_in = ModuleType("scipy.signal")
+    stand_in.hamming = None  # type: ignore[attr-defined]
+    absent = sys.modules.setdefault("scipy.signal", stand_in) is stand_in
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["scipy.signal"]
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else triton reports leaks at exit
+        gc.enable()
+
+
+def leave() -> None:
+    """Exit with code 0, without the second that Python takes to free torch's objects.
+
+    Exit handlers run, as in children of `multiprocessing`. Does nothing under a debugger or a profiler, which still
+    has to write its results.
+    """
+    if sys.gettrace() or sys.getprofile():
+        return
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class SweepInterrupted(Exception):
+    """A sweep stopped on request, and can be resumed with `command`."""
+
+    def __init__(self, reason: str, command: str, exit_code: int) -> None:
+        super().__init__(f"interrupted: {reason}; go on with: {command}")
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line and exit code 1 on any error inside, 128 and the signal's number if interrupted."""
+    # Hydra then raises its own errors, such as those of composing, instead of printing several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except SweepInterrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if TRACEBACK_WANTED:
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line.
+
+    Hydra's message on an unknown choice lists the choices, and then all folders of configurations, which are left out.
+    Of an error inside an interpolation, the cause is shown.
+    """
+    while "raised while resolving interpolation" in str(error) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value: give it one with {error.full_key}=VALUE"
+    text = joined_lines(str(error).partition("Config search path:")[0])
+    if not text or (
+        not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega"))
+    ):
+        text = f"{type(error).__name__}: {text}"
+    return text
+
+
+def be_quiet() -> None:
+    """Keep Lightning from listing devices and advertising, and from warnings that a user can do nothing about."""
+    for package in ("fabric", "pytorch"):
+        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # shows a profile that the user asked for
+    warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", ".*srun", module="lightning")  # arrays do not need srun
+    warnings.filterwarnings("ignore", "GPU available but not used", module="lightning")  # the user's choice
+    warnings.filterwarnings("ignore", ".*new API settings to control TF32")  # Lightning uses torch's old API
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Suppress tracebacks of event-writing threads on a full disk: the code that logs events gets the error."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is None or not is_disk_error(arguments.exc_value):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -1,4 +1,4 @@
-"""Files that another program never sees half written."""
+"""Write files so that no other program sees one half written."""
 
 import errno
 import json
@@ -6,8 +6,8 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -16,7 +16,7 @@ ASIDE = ".aside-"  # in the names of files that are being written
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Let `save` write a file beside `path`, and put it in its place once it is whole."""
+    """Let `save` write a temporary file beside `path`, then move it to `path`."""
     aside = path.with_name(f".{path.name}{ASIDE}{secrets.token_hex(8)}")
     try:
         save(aside)
@@ -27,23 +27,23 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a JSON file whole; numbers that are not finite, which JSON does not know, become null."""
+    """Write a JSON file atomically; numbers that are not finite become null."""
     write_text(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
 
 
 def append_line(path: Path, text: str) -> None:
-    """Add a line to a log, after the time; where it cannot be written, it is lost."""
+    """Append a line with the time to a log; if it cannot be written, it is lost."""
     with suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Number names that occur again, also where only upper and lower case differ."""
+    """Number repeated names; names that differ only in case count as repeated."""
     result: list[str] = []
     taken: set[str] = set()
     for name in names:
@@ -56,12 +56,12 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 def numbered(name: str, number: int) -> str:
-    """Name one of several files: from the second on, with its number."""
+    """Append the number to a name, from the second on."""
     return f"{name}-{number}" if number > 1 else name
 
 
 def is_disk_error(error: BaseException) -> TypeGuard[OSError]:
-    """Whether an error says that nothing can be written any more: no room, a quota, a file system gone read-only."""
+    """Return whether an error means that the disk is full, over its quota or read-only."""
     return isinstance(error, OSError) and error.errno in DISK_ERRORS
 
 
@@ -71,3 +71,42 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def claim(path: Path) -> Path:
+    """Make a new folder; if another run took the name in the same second, number it.
+
+    Raises:
+        ValueError: if the folder cannot be made.
+    """
+    candidate, number = path, 2
+    while True:
+        try:
+            candidate.parent.mkdir(parents=True, exist_ok=True)
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            if not candidate.is_dir():
+                raise cannot_write(candidate, "a file of that name is in the way") from None
+            candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        except OSError as error:
+            raise cannot_write(candidate, error.strerror or str(error)) from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a claimed folder again if an error leaves nothing in it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the folder is not empty
+            folder.rmdir()
+        raise
+
+
+def cannot_write(path: Path, reason: str) -> ValueError:
+    """Make the error that says how to write elsewhere."""
+    return ValueError(
+        f"cannot write {path} ({reason}): choose another folder with hydra.run.dir=FOLDER, "
+        "or for a sweep with hydra.sweep.dir=FOLDER"
+    )

@@ -8,13 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from losslens.console import counted, duration, print_table, say
-from losslens.report.results import SweepResult, load_sweep
-from losslens.sweep.arrays import stored_arrays
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.folders import ENDED
-from losslens.sweep.follow import Progress, read_progress, share_done
-from losslens.sweep.stored import is_locked
+from losslens.console import counted, duration, one_line_errors, print_table, say
+from losslens.sweep.ledger import ENDED
+from losslens.sweep.progress import Progress, read_progress, share_done
+from losslens.sweep.queue import is_locked, queued_arrays
+from losslens.sweep.results import SweepResult, load_sweep
 
 
 def main() -> None:
@@ -48,7 +46,7 @@ def show(folder: Path, console: Console) -> None:
         loss = now.get("loss", variant.metrics.get("loss"))
         state = status["status"]
         if state == "running" and not alive:
-            state = "interrupted"  # its process was ended before it could say so
+            state = "interrupted"  # its process was killed before it could record that
         steps = f"{step} of {now['steps']:g}" if now.get("steps") else str(step)
         cells = (state, steps, "" if loss is None else f"{loss:.4f}")
         table.add_row(*(cell.replace("[", r"\[") for cell in (variant.name, *cells)))
@@ -60,7 +58,7 @@ def show(folder: Path, console: Console) -> None:
 
 
 def _not_at_work(sweep: SweepResult) -> str:
-    if arrays := stored_arrays(sweep.folder):
+    if arrays := queued_arrays(sweep.folder):
         waiting = f"{counted(len(arrays), 'array')} to train, and no process is at work"
         return f"{waiting}; if none waits in a queue, go on with: python train.py resume={sweep.folder}"
     if len(sweep.done) == len(sweep.variants):
@@ -69,7 +67,7 @@ def _not_at_work(sweep: SweepResult) -> str:
 
 
 def _at_work(sweep: SweepResult, progress: Progress) -> str:
-    """Say how far all is, how long it will take, and since when each process was not heard of."""
+    """Return the progress, the time left, and the time since each process's last heartbeat."""
     if not progress.beats:
         return "a process is at work, and has not taken its first steps"
     states = {variant.name: variant.status["status"] for variant in sweep.variants.values()}

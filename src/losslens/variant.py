@@ -1,12 +1,53 @@
-"""A variant: its configuration, its place, and what came of it."""
+"""A variant: its configuration, folder and outcome."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from omegaconf import DictConfig
+
+Settings = Mapping[str, Any]  # a nested part of a configuration; where it has `_target_`, `build` makes an object of it
+
+
+class ArrayConfig(TypedDict):
+    """How variants train together."""
+
+    max_variants: int | str  # a number or `auto`
+    threads: int | str  # per variant on the CPU; a number or `auto`
+    compile: bool
+
+
+class CheckpointConfig(TypedDict):
+    """How often states are written."""
+
+    every: str  # such as `60s` or `500steps`
+
+
+class VariantConfig(TypedDict):
+    """The resolved configuration of a variant, as in its `config.yaml`; `conf/train.yaml` says what each part means."""
+
+    model: Settings
+    loss: Settings
+    optimizer: Settings
+    schedule: Settings | None
+    data: Settings
+    trainer: Settings
+    array: ArrayConfig
+    checkpoint: CheckpointConfig
+    callbacks: Settings
+    seed: int
+    order_seed: int
+    baselines: list[str]
+
+
+Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 PICTURES = "pictures"  # a variant's folder of grids, named by their steps
-HParam = bool | int | float | str  # what TensorBoard's HParams tab takes
+HParam = bool | int | float | str  # value in TensorBoard's HParams tab
+MAX_LENGTH = 120  # characters: file systems allow 255 bytes, paths on Windows 260 characters in all
 
 
 @dataclass(frozen=True)
@@ -14,16 +55,13 @@ class Variant:
     """One fully resolved configuration of a sweep.
 
     Args:
-        name: readable and unique within the sweep.
-        config: resolved, plain: `model`, `loss`, `optimizer`, `schedule`, `trainer`, `data`, `seed`, `array`,
-            `callbacks`.
-        folder: where it is written; it exists.
-        values: what is shown in the HParams tab: the main choices and whatever differs within the sweep.
-        threads: of PyTorch on the CPU, whose number decides last digits.
+        name: unique within the sweep.
+        values: shown in the HParams tab: the main choices and whatever differs within the sweep.
+        threads: of PyTorch on the CPU; results depend on their number in the last digits.
     """
 
     name: str
-    config: Mapping[str, Any]
+    config: VariantConfig
     folder: Path
     values: Mapping[str, HParam]
     threads: int = 1
@@ -31,14 +69,39 @@ class Variant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trained variant came to.
+    """Results of a trained variant.
 
     Args:
         metrics: of the last validation, by name.
         seen: names of the metrics along directions that the variant's own loss sees.
-        facts: what else `metrics.json` says: code, compression ratio, steps, time.
+        facts: other entries of `metrics.json`: code, compression ratio, steps, time.
     """
 
     metrics: dict[str, float]
     seen: list[str]
     facts: dict[str, Any]
+
+
+def config_key(*configs: object) -> str:
+    """Return a text that is the same for equal configurations, whatever the order of their keys."""
+    return json.dumps(configs, sort_keys=True)
+
+
+def varied_values(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the values of each job, as `job_values` returns them, that differ between jobs; the loss if none does."""
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    varied = [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1] or ["loss"]
+    return [{key: job[key] for key in varied if key in job} for job in jobs]
+
+
+def folder_name(values: Mapping[str, Any]) -> str:
+    """Write values as a folder name, for instance `loss=luma,seed=1`; shortened with a hash if it would be too long."""
+    return safe_name(",".join(f"{key}={value}" for key, value in values.items()))
+
+
+def safe_name(name: str) -> str:
+    """Make a file name that every file system accepts, without separators; shortened with a hash if too long."""
+    safe = re.sub(r"[^\w=,.+-]+", "-", name, flags=re.ASCII).strip("-.")
+    if len(safe) > MAX_LENGTH:
+        safe = f"{safe[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return safe or "variant"

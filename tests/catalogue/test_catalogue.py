@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from commands import ROOT, run
 from PIL import Image
-from rich.console import Console
 
 from losslens.catalogue import make
-from losslens.catalogue.entries import read_entries, train_settings
 from losslens.catalogue.page import page
-from losslens.catalogue.record import differences, read_record
+from losslens.catalogue.record import differences, read_entries, read_record, train_settings
 from losslens.catalogue.training import reconstruct
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -74,7 +72,7 @@ def test_that_of_the_project_is_not_old(capsys):
 def test_its_pictures_come_from_that_training():
     """Last digits, which grow over 750 steps, are those of the machine."""
     entries = [entry for entry in read_entries(ROOT) if entry.key in FEW]
-    made = reconstruct(entries, train_settings(ROOT), ROOT / "docs" / "photograph.jpg", Console(quiet=True))
+    made = reconstruct(entries, train_settings(ROOT), ROOT / "docs" / "photograph.jpg")
     for name in FEW:
         with Image.open(ROOT / "docs" / "losses" / f"{name}.webp") as picture:
             kept = picture.convert("RGB")

@@ -256,7 +256,7 @@ def test_every_step_has_a_full_batch_and_every_image_comes_equally_often(count, 
     assert torch.equal(whole.mirror.flatten(), mirror)
     place = data.draw(st.integers(0, len(lengths) - 1))
     other = OrderStream(1)
-    other.go_on_from(places[place])
+    other.resume_at(places[place])
     assert torch.equal(other.draw(count, batch_size, lengths[place], flip=True).indices, drawn[place].indices)
 
 

@@ -11,11 +11,13 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.strategies import dictionaries, sampled_from, sets
 
+from losslens.console import SweepInterrupted
 from losslens.data import Images
-from losslens.sweep import run as run_module
-from losslens.sweep import work
-from losslens.sweep.errors import SweepInterrupted
-from losslens.sweep.stored import add_variants, locked, status_of, stored_variants
+from losslens.run import command as run_module
+from losslens.run import train as train_module
+from losslens.sweep.folder import locked
+from losslens.sweep.ledger import state_of
+from losslens.sweep.variants import add_variants, stored_variants
 from losslens.training.stop import Interrupted
 from losslens.variant import Outcome, Variant
 
@@ -38,9 +40,9 @@ class Folders(RuleBasedStateMachine):
         self.folder.mkdir()
         self.trained: list[str] = []
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(work, "build", lambda config: Pretended())
-        self.patch.setattr(work, "fit", self.fit)
-        self.patch.setattr(work, "split_by_memory", lambda variants, *_: [list(variants)])
+        self.patch.setattr(train_module, "build", lambda config: Pretended())
+        self.patch.setattr(train_module, "fit", self.fit)
+        self.patch.setattr(train_module, "split_by_memory", lambda variants, *_: [list(variants)])
         self.patch.setattr(run_module, "print_results", lambda *_: None)
 
     def teardown(self):
@@ -78,7 +80,8 @@ class Folders(RuleBasedStateMachine):
             with locked(self.folder):
                 stored = stored_variants(self.folder)
                 variants, _ = add_variants(stored, planned)
-                found = run_module._run(variants, self.folder, options, {each.name for each in stored}, None)
+                command = run_module._Command(self.folder, options, None)
+                found = run_module._run(command, variants, {each.name for each in stored})
             run_module._raise_failures(found, [], single=False)
         except Killed:
             return "killed"
@@ -89,7 +92,7 @@ class Folders(RuleBasedStateMachine):
         return "well"
 
     def states(self):
-        return {variant.name: status_of(variant) for variant in stored_variants(self.folder)}
+        return {variant.name: state_of(variant.folder) for variant in stored_variants(self.folder)}
 
     @rule(
         names=sets(sampled_from(NAMES), min_size=1),

@@ -11,7 +11,8 @@ from filelock import FileLock
 from sweeps import LOSSES, SIZE, TINY, VARIANTS, Sweep
 
 from losslens.files import ASIDE
-from losslens.sweep.stored import is_locked, locked
+from losslens.sweep.folder import locked
+from losslens.sweep.queue import is_locked
 
 SLOW = [*(each for each in TINY if not each.startswith("trainer.max_epochs")), "trainer.max_epochs=100000"]
 

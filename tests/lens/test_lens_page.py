@@ -7,7 +7,7 @@ from conftest import quiet_page
 
 from losslens.lens.look import Look, all_pairs
 from losslens.lens.picture import read_picture
-from losslens.lens.results import write_results
+from losslens.lens.write import write_results
 from losslens.losses import LinearView, Loss, Luma
 from losslens.losses.distances import RMSE
 

@@ -8,7 +8,7 @@ from torch import nn
 from losslens.lens import change_bank, metamers, recover, responses
 from losslens.lens.look import Look
 from losslens.lens.picture import read_picture
-from losslens.lens.results import write_results
+from losslens.lens.write import write_results
 from losslens.losses.ssim import SSIM
 
 

@@ -12,9 +12,9 @@ from conftest import ROOT, loss_config
 from skimage.color import rgb2lab
 
 from losslens.build import build_loss
-from losslens.lens.subject import linear_view
 from losslens.losses import LinearView, Loss, check_loss
 from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.losses.loss import linear_view
 
 pytestmark = pytest.mark.usefixtures("downloaded")
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))

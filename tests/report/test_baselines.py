@@ -10,10 +10,10 @@ from commands import run
 from conftest import TINY, the_only
 from PIL import Image
 
-from losslens import load_sweep
 from losslens.build import build
+from losslens.pictures.grid import to_pil
 from losslens.report.baselines import block_side, jpeg
-from losslens.training.grid import to_pil
+from losslens.sweep.results import load_sweep
 
 SIZE = [*(each for each in TINY if each != "report=false"), "data.image_size=32"]
 NAMES = ["mean", "klt", "klt of luma"]

@@ -1,7 +1,7 @@
 import pytest
 
-from losslens.report.cross_table import cross_table, names_without_seeds
-from losslens.report.results import load_sweep
+from losslens.report.cross_table import cross_table
+from losslens.sweep.results import load_sweep, names_without_seeds
 
 
 def test_seeds_are_averaged_with_their_spread(write_sweep):

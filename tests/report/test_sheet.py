@@ -2,17 +2,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from losslens.report.seen import picture_of_view
-from losslens.report.sheet import (
-    MARGIN,
-    ROWS_ON_A_PAGE,
-    detail_rows,
-    films,
-    pages,
-    sheet,
-    write_progress,
-    write_sheets,
-)
+from losslens.pictures.sheet import MARGIN, ROWS_ON_A_PAGE, sheet
+from losslens.report.sheet import detail_rows, films, pages, picture_of_view, write_progress, write_sheets
 
 
 def test_same_images_in_the_same_columns(photograph):

@@ -1,13 +1,13 @@
 """The words follow the numbers: other numbers, other words."""
 
-from losslens.report.words import describe
+from losslens.report.words import describe_variant
 
 
 def words(write_sweep, **metrics) -> str:
     sweep = write_sweep([{"name": "v", "loss": "red", **metrics}])
     variant = sweep["v"]
     variant.results["metrics"] |= {name: value for name, value in metrics.items() if name.endswith("_error")}
-    return " ".join(describe(variant))
+    return " ".join(describe_variant(variant))
 
 
 def test_two_colors(write_sweep):

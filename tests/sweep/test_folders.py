@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from losslens.files import write, write_json
-from losslens.sweep.folders import claim, environment
+from losslens.files import claim, write, write_json
+from losslens.sweep.variants import environment
 
 
 def test_the_same_second_gives_different_folders(tmp_path):

@@ -10,8 +10,9 @@ from conftest import SHARED_DATA, the_only
 from PIL import Image
 
 import losslens
-from losslens.sweep.start import quote_paths
-from losslens.trained.reconstruct import find_pictures, side_by_side
+from losslens.overrides import quote_paths
+from losslens.pictures.sheet import side_by_side
+from losslens.trained.reconstruct import find_pictures
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from variants import CONFIG, MODEL, TRAINER
 
 from losslens.data import ImageDataModule, Images
 from losslens.data.stored import StoredImages
-from losslens.sweep.pack import variant_costs
-from losslens.sweep.plan import split_by_memory
+from losslens.run.plan import split_by_memory
 from losslens.training import trainer as trainer_module
+from losslens.training.costs import variant_costs
 from losslens.variant import Variant
 
 
@@ -58,7 +58,7 @@ def test_data_that_does_not_fit_is_streamed(monkeypatch):
 def test_determinism_ends_with_a_sweep_that_was_planned_for_it(tmp_path, images):
     config = {**CONFIG, "trainer": {**TRAINER, "deterministic": True}}
     variants = [Variant(name, config, tmp_path, {}) for name in "ab"]
-    assert split_by_memory(variants, images, 1) == [variants]
+    assert split_by_memory(variants, images) == [variants]
     variant_costs(variants, images)
     assert not torch.are_deterministic_algorithms_enabled()
 

@@ -193,7 +193,7 @@ def test_interrupted_while_results_are_written(trained, whole, monkeypatch, call
     settings = {"callbacks": KEPT[callbacks]}
     expected = whole(DIFFERENT, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(fit_module, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(fit_module, "measure_losses", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trained("stopped", DIFFERENT, **settings)
         patch.setattr(fit_module.VariantArray, "training_step", None)  # nothing is trained again

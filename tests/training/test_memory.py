@@ -1,16 +1,14 @@
-"""How many variants train at once is planned from a measured step."""
+"""Memory: of a step, measured, and of the machine."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from lightning.pytorch.plugins import Precision
 from test_module import MODEL, RED
 
-from losslens import memory
-from losslens.memory import free_memory
+from losslens import machine as memory
+from losslens.machine import free_memory
 from losslens.training import LitAutoencoder
-from losslens.training.memory import MAX_SHARE_OF_FREE_MEMORY, Need, measure_step, variants_that_fit
+from losslens.training.costs import measure_step
 
 
 def test_a_step_is_measured_on_a_copy():
@@ -27,20 +25,6 @@ def test_a_step_is_measured_on_a_copy():
     assert 1.5 * need.step < twice.step < 2.5 * need.step
     assert all(torch.equal(weight, before[name]) for name, weight in module.state_dict().items())
     assert all(weight.grad is None for weight in module.parameters())
-
-
-NEEDS = st.lists(st.builds(Need, st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=20)
-
-
-@given(needs=NEEDS, free=st.integers(0, 40000), num_workers=st.integers(1, 30))
-def test_as_many_as_fit_and_one_at_least(needs, free, num_workers):
-    def needed(count):
-        steps = sorted((need.step for need in needs[:count]), reverse=True)[:num_workers]
-        return sum(need.state for need in needs[:count]) + sum(steps)
-
-    count = variants_that_fit(needs, free, num_workers)
-    assert count == 1 or needed(count) <= MAX_SHARE_OF_FREE_MEMORY * free
-    assert count == len(needs) or needed(count + 1) > MAX_SHARE_OF_FREE_MEMORY * free
 
 
 def test_a_container_has_less_memory_than_its_machine(monkeypatch, tmp_path):

@@ -4,8 +4,7 @@ import torch
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.summary.writer import record_writer
 
-from losslens.training.codes import rotated
-from losslens.training.logger import masked_crc32c
+from losslens.training.logger import masked_crc32c, rotated
 
 
 def test_checksums_are_those_of_tensorboard():

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.start import fast_imports
+from losslens.console import fast_imports, one_line_errors
 
 
 def main() -> None:

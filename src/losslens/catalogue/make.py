@@ -1,24 +1,23 @@
-"""Make the catalogue, or find out whether it is as it would be made now."""
+"""Write the catalogue, or check whether it is up to date."""
 
 from pathlib import Path
 
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from losslens.catalogue.entries import read_entries, train_settings
 from losslens.catalogue.page import page
-from losslens.catalogue.record import add_costs, differences, new_record, read_record
+from losslens.catalogue.record import add_costs, differences, new_record, read_entries, read_record, train_settings
 from losslens.catalogue.training import reconstruct
-from losslens.console import say
-from losslens.files import write, write_json, write_text
-from losslens.sweep.quiet import be_quiet
-from losslens.trained.reconstruct import side_by_side
+from losslens.console import be_quiet, say
+from losslens.files import write_json, write_text
+from losslens.pictures.grid import write_picture
+from losslens.pictures.sheet import side_by_side
 
 PAGE, NUMBERS, OVERVIEW, PICTURES = "losses.md", "losses.json", "losses.webp", "losses"
 PHOTOGRAPH = "photograph.jpg"
-QUALITY = 85  # of WebP
+QUALITY = 85  # WebP
 THUMBNAIL = (240, 240)
-MOST_TOLD = 3  # differences
+MOST_TOLD = 3  # differences in an error message
 
 
 def write_catalogue(project: Path) -> None:
@@ -37,7 +36,7 @@ def write_catalogue(project: Path) -> None:
     record = new_record(entries, settings, docs / PHOTOGRAPH, console)
     add_costs(record, entries)
     measured = [entry for entry in entries if record["losses"][entry.key]["measured"]]
-    made = reconstruct(measured, settings, docs / PHOTOGRAPH, console)
+    made = reconstruct(measured, settings, docs / PHOTOGRAPH)
     pictures = {key: picture for key, (picture, _) in made.items()}
     for key, (_, values) in made.items():
         record["losses"][key]["values"] = values
@@ -46,11 +45,11 @@ def write_catalogue(project: Path) -> None:
         if old.stem not in pictures:
             old.unlink()
     for key, picture in pictures.items():
-        write(docs / PICTURES / f"{key}.webp", lambda aside, picture=picture: _save(aside, picture))  # type: ignore[misc]
+        write_picture(docs / PICTURES / f"{key}.webp", picture, quality=QUALITY)
     shown = {"original": Image.open(docs / PHOTOGRAPH).convert("RGB")}
     shown |= {entry.name: pictures[entry.key] for entry in measured if entry.kind == "loss" and entry.key in pictures}
     small = {name: ImageOps.contain(picture, THUMBNAIL) for name, picture in shown.items()}
-    write(docs / OVERVIEW, lambda aside: _save(aside, side_by_side(small)))
+    write_picture(docs / OVERVIEW, side_by_side(small), quality=QUALITY)
     write_json(docs / NUMBERS, record)
     write_text(docs / PAGE, _page(docs))
     say(console, f"{docs / PAGE}")
@@ -66,7 +65,7 @@ def check(project: Path) -> None:
     docs = project / "docs"
     entries, settings = read_entries(project), train_settings(project)
     kept = read_record(docs / NUMBERS)
-    wanted = [key for key, each in kept["losses"].items() if each["measured"]]  # what it has not is not downloaded
+    wanted = [key for key, each in kept["losses"].items() if each["measured"]]  # others may need a download
     now = new_record(entries, settings, docs / PHOTOGRAPH, Console(quiet=True), wanted)
     found = list(differences(kept, now))
     if not found and not _is_page(docs):
@@ -86,12 +85,8 @@ def _page(docs: Path) -> str:
 
 
 def _is_page(docs: Path) -> bool:
-    """Whether the page is there, and is what its numbers give, if they are of this form."""
+    """Return whether the page exists and agrees with its numbers; False if those have another form."""
     try:
         return (docs / PAGE).read_text(encoding="utf-8") == _page(docs)
     except (OSError, KeyError):
         return False
-
-
-def _save(path: Path, picture: Image.Image) -> None:
-    picture.save(path, format="WebP", quality=QUALITY)

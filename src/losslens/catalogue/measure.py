@@ -1,9 +1,10 @@
-"""What is measured of every loss: what it responds to, its gradients, and what it costs."""
+"""Measurements of a loss: its responses, its gradients and its cost."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +13,21 @@ from losslens.lens import responses
 from losslens.lens.changes import NOISE
 from losslens.lens.subject import precision, prepare
 
-NEGLIGIBLE = 1e-6  # of the largest gradient: counts as none
+NEGLIGIBLE = 1e-6  # share of the largest gradient, up to which a gradient counts as none
 COST_SHAPE = (16, 3, 64, 64)  # a batch of the default training
 ROUNDS = 15
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """How well a loss can be descended, on one photograph.
+    """How well gradient descent works with a loss, on one photograph.
 
     Args:
-        bad: the pairs of images at which a gradient is not finite.
-        none: share of values of the reconstruction without a gradient, for a faintly noisy one.
+        bad: pairs of images at which a gradient is not finite.
+        none: share of values without a gradient, for a faintly noisy reconstruction.
         far: root mean square of the gradient for noise in place of the reconstruction, over that for a faintly noisy
-            one. 1 is that of L1; where it is much smaller, far reconstructions learn slowly.
-        towards: cosine between the way that descent takes from noise and the way to the original. 1 is straight.
+            one. 1 for L1; if much smaller, bad reconstructions learn slowly.
+        towards: cosine between the direction of descent from noise and that to the original. 1 is straight.
         peak: largest gradient over the root mean square, for a faintly noisy reconstruction.
     """
 
@@ -39,12 +40,11 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a loss says about one photograph.
+    """Measurements of a loss on one photograph.
 
     Args:
-        noise: its value at white noise of the size of all changes of the bank.
-        responses: to every change of the bank, relative to `noise`.
-        gradients: of the loss.
+        noise: value at white noise of the size of the bank's changes.
+        responses: by change of the bank, relative to `noise`.
     """
 
     noise: float
@@ -52,8 +52,8 @@ class Measured:
     gradients: Gradients
 
 
-def measure(loss: nn.Module, image: Tensor, bank: dict[str, Tensor]) -> Measured:
-    """Ask a loss about a photograph.
+def measure_loss(loss: nn.Module, image: Tensor, bank: dict[str, Tensor]) -> Measured:
+    """Measure a loss on a photograph.
 
     Args:
         loss: any module of `(input, target)` to a scalar.
@@ -99,18 +99,13 @@ def _gradients(loss: nn.Module, image: Tensor, faint: Tensor) -> Gradients:
 
 
 def costs(losses: Mapping[str, nn.Module], baseline: nn.Module) -> dict[str, float]:
-    """Time one forward and backward pass of losses on one core, as a multiple of a baseline that takes turns with them.
-
-    Args:
-        losses: by name.
-        baseline: what they are compared with.
-    """
+    """Time a forward and backward pass of each loss on one core, as a multiple of a baseline timed in turns with it."""
     images = torch.rand(2, *COST_SHAPE, generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {name: _ratio(lambda each=each: _pass(each, images), lambda: _pass(baseline, images))  # type: ignore[misc]
-                for name, each in losses.items()}  # fmt: skip
+        second = partial(_pass, baseline, images)
+        return {name: _ratio(partial(_pass, loss, images), second) for name, loss in losses.items()}
     finally:
         torch.set_num_threads(threads)
 
@@ -121,11 +116,11 @@ def _pass(loss: nn.Module, images: Tensor) -> None:
 
 
 def _ratio(first: Callable[[], None], second: Callable[[], None]) -> float:
-    """Median time of the first over that of the second, in turns."""
+    """Return the median time of the first over that of the second, timed in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for function, measured in zip((first, second), times, strict=True):
-            function()  # its memory and caches are those that the other left
+            function()  # warm-up: memory and caches are those of the other one
             begin = time.perf_counter()
             function()
             measured.append(time.perf_counter() - begin)

@@ -63,9 +63,9 @@ def page(record: Record, photograph: str, overview: str, pictures: Mapping[str, 
 
     Args:
         record: with costs.
-        photograph: path of it, seen from the page.
-        overview: of the sheet.
-        pictures: paths of reconstructions by key.
+        photograph: path, relative to the page; so are the others.
+        overview: path of the sheet.
+        pictures: paths of reconstructions, by key of the loss.
     """
     losses = record["losses"]
     measured = [each["measured"] for each in losses.values() if each["measured"]]
@@ -119,7 +119,7 @@ def _blind(responses: Mapping[str, float]) -> str:
 
 
 def _numbers(loss: Record) -> Iterator[str]:
-    """Write numbers, each in a line that is not broken."""
+    """Yield numbers with their names, without breaking spaces."""
     measured, cost = loss["measured"], loss["cost"]
     gradients = measured["gradients"]
     numbers = {
@@ -135,7 +135,7 @@ def _numbers(loss: Record) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """Write a text so that neither a table of Markdown nor HTML takes any of it for its own."""
+    """Escape a text for a cell of a Markdown table, and for HTML."""
     for plain, written in (
         ("&", "&amp;"),
         ("<", "&lt;"),
@@ -149,6 +149,6 @@ def _cell(text: str) -> str:
 
 
 def _linked(source: str) -> str:
-    """Link a DOI, or a number of arXiv."""
+    """Link a DOI or an arXiv number."""
     source = re.sub(r"doi:(\S+)", r"[doi:\1](https://doi.org/\1)", source)
     return re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", source)

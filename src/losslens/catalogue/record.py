@@ -1,33 +1,96 @@
-"""What the catalogue knows of every loss, as it is kept beside the page, and where that differs from what holds now."""
+"""The catalogue's numbers on every loss, kept beside the page, and how they differ from new ones."""
 
 import hashlib
 import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.progress import track
 
-from losslens.build import build_loss
-from losslens.catalogue.entries import Entry
-from losslens.catalogue.measure import costs, measure
+from losslens.build import build_loss, plain_settings
+from losslens.catalogue.measure import costs, measure_loss
 from losslens.console import say
 from losslens.lens.changes import change_bank
 from losslens.lens.picture import read_picture
 from losslens.lens.responses import BLIND
 from losslens.machine import processor
+from losslens.overrides import register_resolvers
 
-SIZE = 180  # pixels of the photograph's longer side, when it is measured on
-RELATIVE, ABSOLUTE = 0.05, 2e-3  # tolerance of numbers that another machine measures
+SIZE = 180  # pixels of the photograph's longer side for measurements
+RELATIVE, ABSOLUTE = 0.05, 2e-3  # tolerances for numbers from another machine
 DIGITS = 4
 TRAINING = ("model", "optimizer", "schedule", "trainer", "data", "seed", "order_seed", "array")
-
 Record = dict[str, Any]
+# Kinds of entries, and their folders in `conf/loss/`.
+KINDS = {"loss": "", "view": "view", "distance": "distance"}
+FACTS = ("formula", "range", "source")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loss by name, a view (with the distance l1), or a distance (of the view rgb).
+
+    Args:
+        kind: `loss`, `view` or `distance`.
+        sees: first line of its file.
+        facts: `formula`, and `range` and `source` where the file has them.
+        config: of the whole loss, resolved.
+    """
+
+    kind: str
+    name: str
+    sees: str
+    facts: Mapping[str, str]
+    config: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Unique name."""
+        return self.name if self.kind == "loss" else f"{self.kind}-{self.name}"
+
+
+def read_entries(project: Path) -> list[Entry]:
+    """Read all entries, by kind and name.
+
+    Args:
+        project: folder that holds `conf`.
+
+    Raises:
+        ValueError: if it holds no `conf/loss`, or if a file does not say what it is.
+    """
+    losses = project / "conf" / "loss"
+    if not losses.is_dir():
+        raise ValueError(f"{project} has no conf/loss: start from the folder of the project")
+    with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3"):
+        return [
+            _read(kind, path) for kind, folder in KINDS.items() for path in sorted((losses / folder).glob("*.yaml"))
+        ]
+
+
+def train_settings(project: Path) -> dict[str, Any]:
+    """Return the default configuration of `train.py`, resolved, without the loss."""
+    register_resolvers()
+    with initialize_config_dir(str((project / "conf").resolve()), version_base="1.3"):
+        return {key: value for key, value in plain_settings(compose("train")).items() if key != "loss"}
+
+
+def _read(kind: str, path: Path) -> Entry:
+    first, *others = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")] or [""]
+    facts = {name: text for line in others for name, _, text in [line.partition(": ")] if name in FACTS}
+    if not first or "formula" not in facts:
+        raise ValueError(
+            f"{path} does not say what it is: begin it with a line '# sees: ...; blind to: ...', then '# formula: ...'"
+        )
+    override = f"loss={path.stem}" if kind == "loss" else f"loss/{kind}={path.stem}"
+    config = plain_settings(compose("train", [override]).loss)
+    return Entry(kind, path.stem, first.removeprefix("sees: "), facts, config)
 
 
 def new_record(
@@ -37,18 +100,15 @@ def new_record(
     console: Console,
     wanted: Collection[str] | None = None,
 ) -> Record:
-    """Describe and measure all losses; one that cannot be made here is described alone, and a line says why.
+    """Describe and measure all losses; one that cannot be built here is only described, and a line says why.
 
     Args:
-        entries: what is catalogued.
-        settings: of the training that the pictures come from.
-        photograph: a file.
-        console: for the user.
-        wanted: keys of those that are measured; None: all.
+        settings: of the training behind the pictures.
+        wanted: keys of the losses to measure; None: all.
 
     Returns:
         Plain values: `training`, `size`, `rms`, and `losses` by key, each with `kind`, `name`, `sees`, `facts`,
-        `config` (a digest) and `measured`, which is None for those that were not.
+        `config` (a digest) and `measured`, which is None if it was not measured.
     """
     image, _ = read_picture(str(photograph), SIZE)
     bank, rms = change_bank(image)
@@ -65,7 +125,7 @@ def new_record(
         if wanted is not None and entry.key not in wanted:
             continue
         try:
-            found = measure(build_loss(entry.config).eval(), image, bank)
+            found = measure_loss(build_loss(entry.config).eval(), image, bank)
         except ValueError as error:
             say(console, f"{entry.key}: not measured: {error}")
             continue
@@ -79,7 +139,7 @@ def new_record(
 
 
 def add_costs(record: Record, entries: Sequence[Entry]) -> None:
-    """Time the losses that were measured, as multiples of l1, and say where and when."""
+    """Time the measured losses, as multiples of l1, and record machine, versions and date."""
     measured = {each.key: each for each in entries if record["losses"][each.key]["measured"]}
     modules = {key: build_loss(entry.config).eval() for key, entry in measured.items()}
     for key, cost in costs(modules, modules["l1"]).items():
@@ -89,10 +149,10 @@ def add_costs(record: Record, entries: Sequence[Entry]) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read what was kept.
+    """Read a record.
 
     Raises:
-        ValueError: if there is none, or it is no record.
+        ValueError: if there is no file, or it is no record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +164,7 @@ def read_record(path: Path) -> Record:
 
 
 def differences(kept: Record, now: Record) -> Iterator[str]:
-    """Say in what a record differs from one that was made now; not in costs, nor in what only one could measure."""
+    """Yield how a record differs from a new one, except in costs and in losses that only one could measure."""
     for name in ("training", "size", "rms"):
         yield from _differences(name, kept.get(name), now[name])
     for key in dict.fromkeys([*kept["losses"], *now["losses"]]):
@@ -118,7 +178,7 @@ def differences(kept: Record, now: Record) -> Iterator[str]:
 
 
 def _differences(path: str, first: Any, second: Any, absolute: float = ABSOLUTE) -> Iterator[str]:
-    """Go through two nested values, whose numbers may differ a little: the scale of a loss, `noise`, may be any."""
+    """Yield differences of nested values beyond a tolerance, only relative for `noise`: losses may have any scale."""
     if isinstance(first, dict) and isinstance(second, dict):
         for key in dict.fromkeys([*first, *second]):
             tolerance = {"noise": 0.0, "responses": BLIND}.get(key, absolute)

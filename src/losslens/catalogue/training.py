@@ -1,94 +1,56 @@
-"""One photograph through networks that were trained alike under every loss."""
+"""Reconstructions of one photograph by networks trained alike under every loss."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from losslens.build import build
-from losslens.catalogue.entries import Entry
-from losslens.console import say
+from losslens.catalogue.record import Entry
 from losslens.data.pictures import as_images
-from losslens.data.source import Images
-from losslens.sweep.plan import count_workers, share_cores, split_by_memory
-from losslens.trained.load import load_variant
-from losslens.training.fit import fit
-from losslens.training.grid import to_pil
-from losslens.training.listener import Listener
-from losslens.variant import Variant
+from losslens.pictures.grid import to_pil
+from losslens.run.command import run_sweep
+from losslens.sweep.results import VariantsFailed, load_sweep
+from losslens.variant import config_key
 
 
 def reconstruct(
-    entries: Sequence[Entry], settings: Mapping[str, Any], photograph: Path, console: Console
+    entries: Sequence[Entry], settings: Mapping[str, Any], photograph: Path
 ) -> dict[str, tuple[Image.Image, list[float]]]:
-    """Train a variant under each loss, and let it reconstruct a photograph. Equal losses are trained once.
+    """Train a sweep over the losses, and reconstruct a photograph by each variant. Equal losses are trained once.
 
     Args:
-        entries: of which a loss can be made.
-        settings: of training, but for the loss; resolved.
-        photograph: a file.
-        console: for the user.
+        entries: whose losses can be built here.
+        settings: of the training without the loss, resolved.
 
     Returns:
-        By the entry's key, the picture, clamped to [0, 1], and the range of its values before. One that failed is left
-        out; a line says why.
+        By the entry's key, the picture, clamped to [0, 1], and the range of its values before. Failed variants are
+        left out; the sweep says why.
     """
     distinct: dict[str, Entry] = {}
     for entry in entries:
-        distinct.setdefault(repr(entry.config), entry)
+        distinct.setdefault(config_key(entry.config), entry)
+    jobs = [
+        (
+            OmegaConf.create({**settings, "loss": entry.config, "report": False}),
+            [f"loss={entry.key}"],
+            {"loss": entry.key, "model": "small", "data": "photos"},
+        )
+        for entry in distinct.values()
+    ]
     images = as_images(photograph)
     pictures: dict[str, tuple[Image.Image, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        variants = [
-            Variant(entry.key, {**settings, "loss": entry.config}, Path(folder) / entry.key, {"loss": entry.key})
-            for entry in distinct.values()
-        ]
-        for name in _train(variants, console):
+        with suppress(VariantsFailed):
+            run_sweep(jobs, Path(folder))
+        for variant in load_sweep(folder).done:
             with torch.no_grad():
-                values = load_variant(Path(folder) / name)(images)[0]
+                values = variant.load().eval()(images)[0]
             low, high = (float(f"{float(each):.3g}") for each in (values.min(), values.max()))
-            pictures[name] = to_pil(values.clamp(0, 1)), [low, high]
+            pictures[str(variant.values["loss"])] = to_pil(values.clamp(0, 1)), [low, high]
     trained = {key: pictures[entry.key] for key, entry in distinct.items() if entry.key in pictures}
-    return {entry.key: trained[config] for entry in entries if (config := repr(entry.config)) in trained}
-
-
-def _train(variants: Sequence[Variant], console: Console) -> Iterable[str]:
-    """Train variants, as many at once as fit into memory; returns the names of those that did not fail."""
-    settings = variants[0].config
-    images: Images = build(settings["data"]).decode()
-    _, threads = share_cores(len(variants), settings["array"]["threads"])
-    variants = [replace(variant, threads=threads) for variant in variants]
-    for variant in variants:
-        variant.folder.mkdir()
-    done: list[str] = []
-    arrays = split_by_memory(variants, images, count_workers(variants))
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("training", total=len(arrays))
-
-        for index, array in enumerate(arrays):
-            shown = _Shown(console, progress, task, index)
-            done += fit(array, images, shown, num_workers=count_workers(array), num_threads=threads)
-    return done
-
-
-class _Shown(Listener):
-    """Shows what happens to an array on a console; so many arrays are done before it."""
-
-    def __init__(self, console: Console, bar: Progress, task: TaskID, done_before: int) -> None:
-        super().__init__()
-        self.console, self.bar, self.task, self.done_before = console, bar, task, done_before
-
-    def progress(self, share: float, describe: Callable[[], Any]) -> None:
-        self.bar.update(self.task, completed=self.done_before + share)
-
-    def say(self, text: str) -> None:
-        say(self.console, text)
-
-    def failed(self, name: str, error: Exception) -> None:
-        self.say(f"{name}: failed: {error}")
+    return {entry.key: trained[key] for entry in entries if (key := config_key(entry.config)) in trained}

@@ -21,22 +21,21 @@ class Arrays(Source):
     array, and `seed` splits it.
 
     Args:
-        path: the file.
-        val_fraction: share of the images for validation where the file does not say.
+        val_fraction: share of the images for validation if the file holds one array.
     """
 
     path: str
     val_fraction: float
 
     def decode(self) -> Images:
-        """Open the file; images that are streamed from an `.npy` stay in it until they are used."""
+        """Open the file; images streamed from an `.npy` are read when they are used."""
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise ValueError(f"{path} is not a file: give an .npy or .npz file with data.path=FILE")
         try:
             loaded = np.load(path, mmap_mode="r", allow_pickle=False)
             arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"images": loaded}
-        except Exception as error:  # damaged files raise all kinds
+        except Exception as error:  # damaged files raise many kinds of errors
             raise ValueError(f"{path} cannot be read as .npy or .npz ({error}): write it with numpy.save") from error
         val_key = next((key for key in VAL_KEYS if key in arrays), None)
         if "train" in arrays and val_key:
@@ -48,7 +47,7 @@ class Arrays(Source):
 
 
 def to_images(array: np.ndarray, path: Path) -> StoredImages:
-    """Check an array of images, which become uint8 `(N, 3, H, W)` when they are used.
+    """Check an array of images; they are converted to uint8 `(N, 3, H, W)` when they are used.
 
     Raises:
         ValueError: for another number of axes or channels, another dtype, or floats outside [0, 1].
@@ -67,7 +66,7 @@ def to_images(array: np.ndarray, path: Path) -> StoredImages:
 
 
 def to_uint8_nchw(array: np.ndarray) -> Tensor:
-    """Bring images that were checked to uint8 `(n, 3, H, W)`."""
+    """Convert checked images to uint8 `(n, 3, H, W)`."""
     if array.dtype.kind == "f":
         array = (array * 255).round().astype(np.uint8)
     channels_first = array.shape[1] == 3 or (array.shape[1] == 1 and array.shape[3] != 3)

@@ -25,7 +25,7 @@ class CIFAR10(Source):
     root: str | None
 
     def is_here(self) -> bool:
-        """Whether it was downloaded before."""
+        """Return whether the data set is downloaded."""
         return (_folder("CIFAR10", self.root) / "cifar-10-batches-py").is_dir()
 
     def decode(self) -> Images:
@@ -50,7 +50,7 @@ class STL10(Source):
     train_split: str
 
     def is_here(self) -> bool:
-        """Whether it was downloaded before."""
+        """Return whether the data set is downloaded."""
         return (_folder("STL10", self.root) / "stl10_binary").is_dir()
 
     def decode(self) -> Images:

@@ -1,4 +1,4 @@
-"""Decoded images on disk, so that a folder of many files is decoded once, and need not be in memory whole."""
+"""A disk cache of decoded images: a folder is decoded once, and need not fit into memory."""
 
 import hashlib
 import json
@@ -18,10 +18,9 @@ CHECKED_AT_ONCE = 2**20  # bytes
 
 
 class Decoded(NamedTuple):
-    """Images of some files: `pixels`, uint8 `(N, 3, H, W)`, file by file, and what is to be known of the files.
+    """Decoded images of some files: `pixels`, uint8 `(N, 3, H, W)`, file by file.
 
-    `counts` says how many images each file gave, `small` how many files had to be enlarged, `unreadable` which could
-    not be read.
+    `counts` are the images of each file, `small` the number of enlarged files, `unreadable` the unreadable ones.
     """
 
     pixels: np.ndarray
@@ -31,18 +30,18 @@ class Decoded(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: `LOSSLENS_CACHE` if set, else the platform's place for it."""
+    """Return the cache folder: `LOSSLENS_CACHE` if set, else the platform's."""
     return Path(os.environ.get("LOSSLENS_CACHE") or user_cache_path("losslens"))
 
 
 def fingerprint(files: Iterable[Path], **settings: object) -> str:
-    """Return a name that changes when a file's path, size or time of change does, or a setting of the decoding."""
+    """Return a hash of the files' paths, sizes and modification times, and of the decoding's settings."""
     rows = [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
     return hashlib.sha256(json.dumps([rows, settings]).encode()).hexdigest()[:32]
 
 
 def load(name: str) -> Decoded | None:
-    """Return what is stored under a name, its pixels memory-mapped; nothing if there is none or it is damaged."""
+    """Return the images stored under a name, memory-mapped; None if they are missing or damaged."""
     pixels, facts = _places(name)
     try:
         stored = json.loads(facts.read_text(encoding="utf-8"))
@@ -58,7 +57,7 @@ def load(name: str) -> Decoded | None:
 
 
 def store(name: str, pieces: Iterable[Decoded]) -> Decoded:
-    """Write pieces one after another, whole or not at all, and return all of them, their pixels memory-mapped.
+    """Write pieces one after another, atomically, and return them as one, memory-mapped.
 
     Raises:
         OSError: if the cache cannot be written.

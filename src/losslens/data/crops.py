@@ -20,8 +20,7 @@ def cut_crops(
         photograph: RGB; its sides are `size` pixels or more.
         size: side of the crops in pixels.
         spans: smallest and largest side of a crop in pixels of the photograph; between them lie `NUM_SCALES` scales.
-        count: of crops, those of the smallest span first.
-        rng: for their places.
+        count: number of crops, smallest spans first.
 
     Returns:
         uint8 `(count, 3, size, size)`.

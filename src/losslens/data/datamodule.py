@@ -1,4 +1,4 @@
-"""Decoded images as a LightningDataModule: on the training device or on their way, in an order for every seed."""
+"""Lightning data modules of decoded images, held on the training device or streamed, with an order for every seed."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,20 +11,19 @@ from losslens.data.source import Images
 from losslens.data.store import Batches, Chunk, Order, OrderStream, read_ahead
 from losslens.data.stored import StoredImages
 
-CANDIDATES = 32  # of which one is shown
-STAGED_BYTES = 2**30  # of images of a chunk, at most
-VAL_PIXELS = {"cpu": 2**17}  # of a batch: more do not fit into the caches
+CANDIDATES = 32  # images, of which one is shown
+STAGED_BYTES = 2**30  # largest size of a chunk's images
+VAL_PIXELS = {"cpu": 2**17}  # per batch; more do not fit into the caches
 
 
 class HeldImages(L.LightningDataModule):
     """Decoded images, held on the training device or streamed to it, and batches of those for validation.
 
     Args:
-        images: decoded images; shared by the variants of a sweep.
-        batch_size: images per training step.
+        batch_size: images per training step of a variant.
         flip: mirror training images with probability 1/2.
-        resident: true holds them on the device, false streams them; "auto" streams those that are in a file, and on a
-            GPU only what takes more than half of its free memory.
+        resident: true holds images on the device, false streams them; "auto" streams those in a file to a CPU, and to
+            a GPU those that take more than half of its free memory.
 
     Raises:
         ValueError: if the batch has no image.
@@ -41,7 +40,7 @@ class HeldImages(L.LightningDataModule):
         self.device = torch.device("cpu")
 
     def setup(self, stage: str) -> None:
-        """Move the images to the device if they are to be held there; else let them be streamed."""
+        """Move the images to the device, or prepare to stream them."""
         if self.trainer:
             self.device = self.trainer.strategy.root_device
         held = self.resident
@@ -58,10 +57,10 @@ class HeldImages(L.LightningDataModule):
 
 
 def fixed_images(images: Images, count: int) -> Tensor:
-    """Return float validation images `(count or fewer, 3, H, W)` from all over the set: always the same.
+    """Return float validation images `(count or fewer, 3, H, W)` spread over the set, the same at every call.
 
-    The set is divided into as many parts, of the default photographs one each. Of the last images of a part, that of
-    most contrast is taken, since a blank sky shows nothing.
+    The set is divided into as many parts, one for each of the default photographs. Of the last images of each part,
+    the one of most contrast is taken, since a blank sky shows nothing.
     """
     val = images.val
     count = min(count, len(val))
@@ -81,12 +80,8 @@ class ImageDataModule(HeldImages):
     """Batches of float images in [0, 1] from decoded ones, for one variant in any Trainer.
 
     Args:
-        images: decoded images.
-        batch_size: images per training step.
-        flip: mirror training images with probability 1/2.
-        resident: as for `HeldImages`.
         seed: of the variant; decides the order of the batches and the mirroring.
-        num_steps: of an epoch; None: as many full batches as there are.
+        num_steps: per epoch; None: as many as there are full batches.
 
     Raises:
         ValueError: if the batch has no image, or an epoch no step.
@@ -107,7 +102,7 @@ class ImageDataModule(HeldImages):
         self.num_steps = full_batches(len(images.train), batch_size) if num_steps is None else num_steps
 
     def train_dataloader(self) -> Batches:
-        """Return the next batches at every pass."""
+        """Return batches that continue the order at every pass."""
         return Batches(
             self.images.train,
             self.batch_size,
@@ -119,7 +114,7 @@ class ImageDataModule(HeldImages):
 
 
 def full_batches(count: int, batch_size: int) -> int:
-    """Return how many full batches images make.
+    """Return the number of full batches among `count` images.
 
     Raises:
         ValueError: if they make none.
@@ -133,18 +128,18 @@ def full_batches(count: int, batch_size: int) -> int:
 
 
 class Chunks:
-    """Iterable over the steps of an array's epoch, as `Chunk`s with a row a variant.
+    """Iterable over the steps of an array's epoch, as `Chunk`s with a row per variant.
 
-    Of stored images, those of a chunk are read ahead, while the chunk before is in use.
+    Stored images are read ahead, while the previous chunk is in use.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
-        batch_size: images per step.
-        streams: of the variants; what each draws is what it would draw alone.
+        batch_size: images per step of a variant.
+        streams: one per variant; each draws as if its variant trained alone.
         flip: mirror each image left to right with probability 1/2.
-        num_steps: of the epoch.
+        num_steps: per epoch.
         length: most steps of a chunk.
-        passed: steps of the first epoch that are not taken again, whose images are not read.
+        passed: steps at the start of the first epoch that were taken before; their images are not read.
     """
 
     def __init__(
@@ -184,7 +179,7 @@ class Chunks:
             yield from read_ahead(lambda order: self._stage(*order), wanted)
 
     def _stage(self, order: Order, passed: int) -> Chunk:
-        """Gather the images of some steps, each once, but for those passed over."""
+        """Gather the images of some steps, each once, except those of passed steps."""
         wanted, places = order.indices[:, max(passed, 0) :].unique(return_inverse=True)
         indices = torch.zeros_like(order.indices)
         indices[:, max(passed, 0) :] = places
@@ -195,13 +190,9 @@ class ArrayDataModule(HeldImages):
     """Training steps of an array, as `Chunks`, and float validation images.
 
     Args:
-        images: decoded images, shared by the variants.
-        batch_size: images per training step.
-        flip: mirror training images with probability 1/2.
-        resident: as for `HeldImages`.
-        streams: of the variants.
-        chunk: most steps at once.
-        num_steps: of an epoch.
+        streams: one per variant.
+        chunk: most steps of a `Chunk`.
+        num_steps: per epoch.
 
     Raises:
         ValueError: if the batch has no image.
@@ -221,7 +212,7 @@ class ArrayDataModule(HeldImages):
         super().__init__(images, batch_size=batch_size, flip=flip, resident=resident)
         self.streams = streams
         self.chunk = chunk
-        self.passed = 0  # steps that were taken already of the epoch that training begins with
+        self.passed = 0  # steps of the first epoch that were taken before
         self.num_steps = num_steps
 
     def train_dataloader(self) -> Chunks:

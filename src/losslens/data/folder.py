@@ -1,4 +1,4 @@
-"""Any tree of images: every mode that Pillow opens, upright, RGB, as crops of one size."""
+"""Images below a folder, in any mode that Pillow opens, as upright RGB crops of one size."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -23,24 +23,23 @@ from losslens.data.stored import StoredImages
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation", "test")
 LISTED = 3  # unreadable files named in a message
-PIECE_BYTES = 2**22  # of decoded images, which are written at once
-LARGEST_SPAN = 8  # of a photograph's shorter side, that of its smallest crop: in smaller ones hardly anything is seen
-PIECE_LENGTH = 4  # images for each core, if that is more: all wait for the last one of a piece
+PIECE_BYTES = 2**22  # decoded images written at once
+LARGEST_SPAN = 8  # photograph's shorter side over its smallest crop's; smaller crops show hardly anything
+PIECE_LENGTH = 4  # images per core, if that is more: all cores wait for the last image of a piece
 
 
 @dataclass(kw_only=True)
 class Folder(Source):
     """Images below a folder, sorted by path.
 
-    Subfolders `train` and `val` (also `valid`, `validation`, `test`) say which files are for what; without them,
-    `seed` splits the files. Images are turned as their EXIF orientation says, and transparent ones are laid on white.
-    Of a photograph whose sides are at least twice `image_size`, squares are cut at several scales, at places that its
-    name decides; a smaller image is resized and cropped at its center to one square.
+    Subfolders `train` and `val` (also `valid`, `validation`, `test`) divide the files; without them, `seed` splits
+    them. Images are turned by their EXIF orientation, and transparent ones are laid on white. From a photograph whose
+    sides are at least twice `image_size`, squares are cut at several scales, at places that depend on its name; a
+    smaller image is resized and cropped at its center to one square.
 
     Args:
-        root: the folder.
         image_size: side in pixels.
-        crops: of each photograph; 1 for one square of the whole, whatever its size.
+        crops: per photograph; 1 for one square of the whole, at any size.
         val_fraction: share of the files for validation where no subfolders decide.
         on_error: "skip" leaves out files that cannot be read and lists them; "raise" refuses the folder.
     """
@@ -52,7 +51,7 @@ class Folder(Source):
     on_error: str
 
     def decode(self) -> Images:
-        """Decode all files, or find them in the cache if they were decoded before and have not changed."""
+        """Decode all files, or load them from the cache if they have not changed."""
         if self.on_error not in ("skip", "raise"):
             raise ValueError(f"on_error {self.on_error!r} is unknown: use data.on_error=skip or data.on_error=raise")
         if min(self.image_size, self.crops) < 1:
@@ -121,7 +120,7 @@ def _decode_files(files: list[Path], size: int, crops: int) -> Iterator[cache.De
     def decode(file: Path) -> Squares | None:
         try:
             return read_squares(file, size, crops)
-        except Exception:  # Pillow's decoders raise whatever they like on damaged files
+        except Exception:  # Pillow's decoders raise many kinds of errors on damaged files
             return None
 
     console = Console(stderr=True)
@@ -152,14 +151,14 @@ def _decode_files(files: list[Path], size: int, crops: int) -> Iterator[cache.De
 
 
 class Squares(NamedTuple):
-    """Squares of one file, uint8 RGB `(n, 3, size, size)`, and whether it had to be enlarged for that."""
+    """Squares of one file, uint8 RGB `(n, 3, size, size)`, and whether the file was enlarged."""
 
     pixels: np.ndarray
     enlarged: bool
 
 
 def read_squares(file: Path, size: int, crops: int) -> Squares:
-    """Read a file as upright squares: one of the whole, or several crops if its sides are twice as large.
+    """Read a file as upright squares: one of the whole, or several crops if its sides are at least `2 * size`.
 
     Raises:
         Exception: whatever Pillow raises for a file that it cannot read.
@@ -191,7 +190,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         assert converted is not None
         return converted
     if image.has_transparency_data:
-        # Pillow has no direct way from premultiplied gray with alpha.
+        # Pillow cannot convert premultiplied gray with alpha directly.
         opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
     return image.convert("RGB")

@@ -34,7 +34,7 @@ class Photos(Source):
     """Crops of nine photographs; training and validation crops come from disjoint regions of each photograph.
 
     A strip across each photograph, at a place that `seed` picks, is for validation and the rest for training. Regions
-    are resized on their own, so that not a pixel of one enters the other; crops of both are cut at the same scales.
+    are resized on their own, so that no pixel of one enters the other; crops of both are cut at the same scales.
 
     Args:
         image_size: side of the crops in pixels.
@@ -49,7 +49,7 @@ class Photos(Source):
     val_fraction: float
 
     def decode(self) -> Images:
-        """Cut all crops; the first ones belong to the first photograph, and so on."""
+        """Cut all crops, photograph by photograph."""
         if not 0 < self.val_fraction <= 0.5:
             raise ValueError(
                 f"val_fraction {self.val_fraction} is not above 0 and up to 0.5: try data.val_fraction=0.2"
@@ -66,7 +66,7 @@ class Photos(Source):
         return Images(train=torch.cat(train), val=torch.cat(val))
 
     def _cut(self, index: int) -> tuple[Tensor, Tensor]:
-        """Cut the crops of one photograph to train and to validate on; `train_size` does not change the latter."""
+        """Cut one photograph's training and validation crops; `train_size` does not change the latter."""
         rng = np.random.default_rng([self.seed, index])
         train_regions, val_region = _regions(_open(PHOTOGRAPHS[index]), self.val_fraction, rng)
         largest = min(side for region in (*train_regions, val_region) for side in region.size)

@@ -1,4 +1,4 @@
-"""Pictures as people have them, files of any size and mode, as images."""
+"""Load pictures of any size and mode as images."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
 
     Args:
         path: any format that Pillow opens.
-        size: if a JPEG is to be reduced to that many pixels, it may be decoded at a smaller size, at least twice that.
+        size: in pixels; a JPEG may be decoded at a reduced size, at least twice this. None: at its own size.
 
     Raises:
         ValueError: if the file cannot be read, or is so large that decoding it would exhaust the memory.
@@ -34,7 +34,7 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
 
 
 def as_images(picture: Path | str | Image.Image | Tensor | np.ndarray) -> Tensor:
-    """Make images of a picture in any usual form.
+    """Convert a picture to images.
 
     Args:
         picture: a file; a Pillow image; an array `(H, W, 3)`; or a tensor `(3, H, W)` or `(N, 3, H, W)`. Arrays and

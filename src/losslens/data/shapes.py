@@ -22,8 +22,6 @@ class Shapes(Source):
 
     Args:
         image_size: side of the images in pixels.
-        train_size: number of training images.
-        val_size: number of validation images.
     """
 
     image_size: int
@@ -68,7 +66,7 @@ def _draw(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _signed_distances(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    """Distance to the edge of each form, negative inside; coordinates and radius as shares of the image's side."""
+    """Return the distance to the edge of each form, negative inside; coordinates and radius in units of the side."""
     disk = torch.hypot(x, y) - radius
     square = torch.maximum(x.abs(), y.abs()) - 0.8 * radius
     triangle = torch.maximum(y, 0.866 * x.abs() - 0.5 * y) - 0.5 * radius
@@ -77,6 +75,6 @@ def _signed_distances(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 
 
 def _color(luma: Tensor, hue: Tensor, chroma: Tensor) -> Tensor:
-    """RGB `(N, 3, 1, 1)` of a luma and a direction and length in the Cb-Cr plane, ITU-R BT.601-7, 2.5."""
+    """Return RGB `(N, 3, 1, 1)` of a luma and a direction and length in the Cb-Cr plane, ITU-R BT.601-7, 2.5."""
     cb, cr = chroma * hue.cos(), chroma * hue.sin()
     return ycbcr_601_to_rgb(luma, cb, cr).movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""What every data source has: a size, how it is batched, and `decode`, which yields its images once, as uint8."""
+"""The base class of data sets: how they are batched and held, and `decode`, which returns their images as uint8."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from losslens.data.stored import StoredImages
-from losslens.memory import free_memory
+from losslens.machine import free_memory
 
 MAX_SHARE_OF_FREE_MEMORY = 0.5
 
@@ -20,7 +20,7 @@ class Images(NamedTuple):
     val: Tensor | StoredImages
 
     def fit(self, device: torch.device) -> bool:
-        """Whether they take at most half of the memory that is free there."""
+        """Return whether the images take at most half of a device's free memory."""
         return sum(part.nbytes for part in self) <= MAX_SHARE_OF_FREE_MEMORY * free_memory(device)
 
 
@@ -29,16 +29,16 @@ class Source:
     """A data set of images.
 
     Args:
-        batch_size: images per training step.
+        batch_size: images per training step of a variant.
         flip: mirror each training image left to right with probability 1/2, anew in every epoch.
         resident: true holds all images in the memory of the training device; false streams them, so that the device
-            holds those of a few steps only, and main memory too if the images are in a file; "auto" streams what does
-            not fit into half of the free memory. What is learned is the same.
-        seed: decides what of the data is for training and what for validation; not the seed of a variant, so that
-            all variants of a sweep are measured on the same images.
+            holds those of a few steps only, as does main memory if the images are in a file; "auto" streams those that
+            do not fit into half of the free memory. Training gives the same weights.
+        seed: decides the split into training and validation; not the seed of a variant, so that all variants of a
+            sweep are measured on the same images.
 
     Attributes:
-        found: once decoded, a line for the user on what was found, where that is not plain from the settings.
+        found: once decoded, a line for the user on the images found; None where the settings tell it.
 
     Raises:
         ValueError: if `resident` is none of the three.
@@ -58,7 +58,7 @@ class Source:
             )
 
     def is_here(self) -> bool:
-        """Whether `decode` needs no network."""
+        """Return whether `decode` needs no network."""
         return True
 
     def decode(self) -> Images:
@@ -82,10 +82,8 @@ def split(images: Tensor | StoredImages, val_fraction: float, seed: int, counts:
 
     Args:
         images: uint8 `(N, 3, H, W)`.
-        val_fraction: share for validation.
-        seed: decides who is in it.
-        counts: how many images, one after another, stay together, being of one file; they sum up to N. None: each is
-            by itself.
+        val_fraction: share of the files for validation.
+        counts: images of each file, which stay together; their sum is N. None: one image per file.
 
     Raises:
         ValueError: if either part would be empty.

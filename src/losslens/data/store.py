@@ -15,18 +15,18 @@ Read = TypeVar("Read")
 
 
 class Order(NamedTuple):
-    """Which images make which step: `indices`, int64 `(steps, B)`, and `mirror`, bool of that shape."""
+    """The images of each step: `indices`, int64 `(steps, B)`, and `mirror`, bool of that shape."""
 
     indices: Tensor
     mirror: Tensor
 
 
 class Chunk(NamedTuple):
-    """Many steps of K variants, and the images that they take.
+    """Steps of K variants, and their images.
 
-    `images` are uint8 `(N, 3, H, W)`; `indices`, int64 `(K, steps, B)`, and `mirror`, bool of that shape, say which
-    make which step. `staged` images are those of this chunk alone; else they are the whole data set, the same tensor
-    in every chunk.
+    `images` are uint8 `(N, 3, H, W)`; `indices`, int64 `(K, steps, B)`, and `mirror`, bool of that shape, select those
+    of each step. `staged` images are this chunk's alone; else they are the whole data set, the same tensor in every
+    chunk.
     """
 
     images: Tensor
@@ -40,41 +40,36 @@ class Chunk(NamedTuple):
         return self.indices.shape[1]
 
     def steps(self, first: int, end: int) -> "Chunk":
-        """Return some of the steps."""
+        """Return the steps from `first` up to `end`, exclusive."""
         return self._replace(indices=self.indices[:, first:end], mirror=self.mirror[:, first:end])
 
 
 class OrderStream:
-    """The order of a variant's data: one permutation after another, cut into batches wherever they end.
+    """The order of a variant's data: one permutation after another, cut into batches across their ends.
 
-    So every step has a full batch, and every image is as often in one as any other.
-
-    Args:
-        seed: of the variant.
+    So every step has a full batch, and all images occur equally often.
     """
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._taken = 0  # images of the latest permutation
+        self._taken = 0  # images taken of the latest permutation
         self.start = self.place
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where the next draw begins, for `go_on_from`; `start` is where the latest one did."""
+        """Where the next draw begins, for `resume_at`; `start` is where the latest one began."""
         return {"permutation": self._generator.get_state(), "taken": self._taken}
 
-    def go_on_from(self, place: Mapping[str, Any]) -> None:
-        """Draw next what was drawn from that place."""
+    def resume_at(self, place: Mapping[str, Any]) -> None:
+        """Draw next from a place that `place` returned."""
         self._generator.set_state(place["permutation"])
         self._taken = place["taken"]
 
     def draw(self, count: int, batch_size: int, num_steps: int, flip: bool) -> Order:
-        """Draw the next steps; what is drawn does not depend on the device of the images.
+        """Draw the next steps, the same on every device.
 
         Args:
-            count: of images.
-            batch_size: images per step.
-            num_steps: that are drawn.
+            count: images of the data set.
             flip: mirror each image left to right with probability 1/2, anew in every permutation.
         """
         self.start = self.place
@@ -104,9 +99,9 @@ def to_batch(images: Tensor, mirror: Tensor) -> Tensor:
 
 
 def read_ahead(read: Callable[[Wanted], Read], wanted: Iterable[Wanted]) -> Iterator[Read]:
-    """Read in a background thread: while one result is in use, the next one is read.
+    """Read in a background thread: the next result is read while one is in use.
 
-    The thread ends with the iteration, also if that is left early. An error in it is raised here.
+    The thread ends with the iteration, even if that stops early; its errors are raised here.
     """
     with ThreadPoolExecutor(1, PREFETCH) as pool:
         reading = None
@@ -122,15 +117,12 @@ def read_ahead(read: Callable[[Wanted], Read], wanted: Iterable[Wanted]) -> Iter
 class Batches:
     """Iterable over batches of uint8 images, each a float image `(B, 3, H, W)` in [0, 1] on a device.
 
-    Given an order, every pass draws its next steps; without one, all images come as they are. Stored images are read
-    ahead, while the batch before is in use.
+    Given an order, every pass draws its next steps; without one, all images come in sequence. Stored images are read
+    ahead, while the previous batch is in use.
 
     Args:
         images: uint8 `(N, 3, H, W)`.
-        batch_size: images per batch.
-        device: of the batches.
-        order: of batches to train on.
-        num_steps: batches of a pass, if an order is given.
+        num_steps: batches per pass, if an order is given.
         flip: mirror each image left to right with probability 1/2.
     """
 

@@ -1,4 +1,4 @@
-"""Images that stay where they are, as a rule in a file: only those that are asked for are read."""
+"""Streamed images, usually in a file: only those that are indexed are read."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,17 +10,17 @@ READ_AT_ONCE = 64  # images
 
 
 class StoredImages:
-    """Images to be streamed, uint8 `(N, 3, H, W)`: what is indexed, by a slice or by places, becomes a tensor.
+    """Streamed images, uint8 `(N, 3, H, W)`; indexing by a slice or by places gives a tensor.
 
-    One thread reads, whatever PyTorch's number of threads is: the cores are for those that train.
+    One thread reads, whatever PyTorch's number of threads is: training needs the cores.
 
     Args:
         array: memory-mapped, or in main memory; images along its first axis.
-        convert: makes uint8 images `(n, 3, H, W)` of some of them.
-        rows: which of them, int64 `(N,)`, in their order; None: all.
+        convert: from a part of the array to uint8 images `(n, 3, H, W)`.
+        rows: places in the array, int64 `(N,)`; None: all.
     """
 
-    device = torch.device("cpu")  # of the tensors that are read
+    device = torch.device("cpu")  # device of the tensors that are read
 
     def __init__(
         self, array: np.ndarray, convert: Callable[[np.ndarray], Tensor] = torch.from_numpy, rows: Tensor | None = None
@@ -38,7 +38,7 @@ class StoredImages:
         return self._convert(self._array[self._rows[places].numpy()])
 
     def part(self, places: Tensor) -> "StoredImages":
-        """Return those at places, int64 `(n,)`, without reading them."""
+        """Return the images at places, int64 `(n,)`, without reading them."""
         return StoredImages(self._array, self._convert, self._rows[places])
 
     def to(self, device: torch.device) -> Tensor:

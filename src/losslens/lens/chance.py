@@ -1,4 +1,4 @@
-"""Chance: what differs between variants that differ in nothing but their seed."""
+"""Chance: differences between variants that differ only in their seed."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from losslens.losses import LinearView
 
 RESAMPLES = 1000
-LEVEL = 0.9  # of intervals
-FEWEST = 3  # seeds that give intervals
+LEVEL = 0.9  # coverage of intervals
+FEWEST = 3  # seeds needed for intervals
 AT_ONCE = 16  # images
 
 
@@ -19,8 +19,6 @@ class Spread:
 
     Args:
         value: root mean square over images, pixels and the dimensions of the part.
-        low: lower end of the interval.
-        high: upper end.
     """
 
     value: float
@@ -30,13 +28,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Chance:
-    """What seeds decide, of one loss; `seen` and `free` and their ratio are None where its view leaves none such.
+    """Spread over seeds for one loss; `seen`, `free` and `ratio` are None where its view has no such dimensions.
 
     Args:
-        channels: by color channel.
         seen: in the dimensions of RGB that the loss sees.
         free: in the others.
-        ratio: of `free` to `seen`.
+        ratio: `free` over `seen`.
     """
 
     channels: dict[str, Spread]
@@ -48,14 +45,12 @@ class Chance:
 def chance(outputs: Tensor, view: LinearView | None, *, seed: int = 0) -> Chance:
     """Split the variance of reconstructions over seeds into what the loss sees and what it leaves free.
 
-    Intervals hold 90% of 1,000 resamples of seeds and of images, drawn again with replacement both at once: seeds are
-    the units, so that few of them give wide intervals however many images there are. Two seeds give none: from 0 to
-    infinity.
+    Intervals hold 90% of 1,000 bootstrap resamples of seeds and images together: few seeds give wide intervals however
+    many images there are. Two seeds give none: from 0 to infinity.
 
     Args:
         outputs: reconstructions `(S, N, 3, H, W)` of N images by S variants, at least 2; not clamped.
-        view: of the loss, if it is linear.
-        seed: of the resampling.
+        view: of the loss; None if it is not linear.
 
     Raises:
         ValueError: if there are fewer than two seeds.
@@ -95,7 +90,7 @@ def spread_maps(outputs: Tensor, axes: Tensor) -> Tensor:
 
 
 def _pairwise(outputs: Tensor, axes: Tensor) -> Tensor:
-    """Mean squared differences between variants `(N, S, S)`, per pixel and dimension of a part of RGB."""
+    """Return mean squared differences between variants `(N, S, S)`, per pixel and dimension of a part of RGB."""
     found = []
     for batch in outputs.split(AT_ONCE, dim=1):
         parts = torch.einsum("kc,snchw->nskhw", axes.to(batch), batch).flatten(2).double()
@@ -104,12 +99,12 @@ def _pairwise(outputs: Tensor, axes: Tensor) -> Tensor:
 
 
 def _resamples(num_seeds: int, num_images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """How often each seed and each image was drawn, `(1 + RESAMPLES, S)` and `(1 + RESAMPLES, N)`; first, each once."""
+    """Return the draws of each seed `(1 + RESAMPLES, S)` and image `(1 + RESAMPLES, N)`; the first row is all 1."""
     generator = torch.Generator().manual_seed(seed)
     counts = []
     for size, of_seeds in ((num_seeds, True), (num_images, False)):
         drawn = torch.randint(size, (RESAMPLES, size), generator=generator)
-        while of_seeds and (alike := (drawn == drawn[:, :1]).all(1)).any():  # one alone has no variance: drawn anew
+        while of_seeds and (alike := (drawn == drawn[:, :1]).all(1)).any():  # one seed alone has no variance: redrawn
             drawn[alike] = torch.randint(size, (int(alike.sum()), size), generator=generator)
         times = torch.zeros(RESAMPLES, size, dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
@@ -118,14 +113,14 @@ def _resamples(num_seeds: int, num_images: int, seed: int) -> tuple[Tensor, Tens
 
 
 def _variances(distances: Tensor, drawn: tuple[Tensor, Tensor]) -> Tensor:
-    """Variances over seeds of every resample: half the mean squared difference of two of them."""
+    """Return the variance over seeds of every resample: half the mean squared difference of two seeds."""
     seeds, images = drawn
     count = seeds.shape[1]
-    # Image by image: all at once would hold a table of seeds and seeds for every resample.
+    # Image by image: all at once would hold an S x S table for every resample.
     of_images = torch.stack([((seeds @ each) * seeds).sum(1) for each in distances], dim=1)
     total = (images * of_images).mean(1)
     variances = total / (2 * count * (count - 1))
-    # Seeds that were drawn twice do not differ from themselves; resamples of one seed alone were drawn anew.
+    # Seeds drawn twice do not differ from themselves; resamples of one seed alone were redrawn.
     variances[1:] *= count / (count - 1) * (1 - count ** (1 - count))
     return variances
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losslens.losses import Luma
 
-RMS = 0.03  # of a change over RGB, about 8 of 255 levels
+RMS = 0.03  # size of a change over RGB; about 8 of 255 levels
 FAINT = 0.1  # share of the wanted RMS below which a change counts as none
 MAGENTA = (1.0, 0.0, 1.0)
 NOISE, ISOLUMINANT = "white noise", "isoluminant recoloring"
@@ -20,15 +20,12 @@ NOISE, ISOLUMINANT = "white noise", "isoluminant recoloring"
 def change_bank(image: Tensor, rms: float = RMS, seed: int = 0) -> tuple[dict[str, Tensor], float]:
     """Change an image in every named way, by the same root mean square over pixels and RGB.
 
-    Each change is made in full, inside [0, 1], and then blended with the original until its RMS is as wanted; so
-    every changed image lies inside of [0, 1], and a change at equal luma stays one. If a change in full is smaller
-    than wanted, all are blended to its size; one smaller than a tenth of that, such as a shift of a flat image, is
-    left out.
+    Each change is made in full, inside [0, 1], and then blended with the original down to `rms`, so that every changed
+    image lies inside [0, 1] and a change at equal luma stays one. If a full change is smaller than `rms`, all are
+    blended to its size; one below a tenth of `rms`, such as a shift of a flat image, is left out.
 
     Args:
         image: float `(1, 3, H, W)` in [0, 1].
-        rms: wanted size of the changes.
-        seed: of the noise.
 
     Returns:
         Changed images of the image's shape, by name, and the RMS that all of them have.
@@ -61,7 +58,7 @@ def recolorings(images: Tensor) -> dict[str, Tensor]:
 
 
 def _changes(rms: float, seed: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Name functions from an image to a changed image inside [0, 1]."""
+    """Return functions from an image to a changed image inside [0, 1], by name."""
     return {
         NOISE: lambda image: _noise(image, seed),
         "noise, all channels alike": lambda image: (image + _noise_like(image[:, :1], seed)).clamp(0, 1),
@@ -86,8 +83,8 @@ def _changes(rms: float, seed: int) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def isoluminant(image: Tensor) -> Tensor:
-    """Move every pixel towards magenta at equal luma (Rec. 601), as far as [0, 1] allows, half way where it is free."""
-    # The view keeps its weights in float32: what it takes for equal is what counts here.
+    """Move every pixel towards magenta at equal luma (Rec. 601), half as far as [0, 1] allows."""
+    # The view's own weights, in float32: the change must be exactly zero for it.
     luma = Luma().weights[0].to(image)
     direction = torch.tensor(MAGENTA, dtype=image.dtype) - torch.dot(luma, torch.tensor(MAGENTA, dtype=image.dtype))
     direction = direction.view(1, 3, 1, 1)
@@ -113,7 +110,7 @@ def _noise(image: Tensor, seed: int) -> Tensor:
 
 
 def _offset(image: Tensor, channels: tuple[int, int, int], rms: float) -> Tensor:
-    """Add or subtract a constant, towards the side where fewer values meet 0 or 1."""
+    """Add or subtract a constant, towards the side that clips fewer values."""
     mask = torch.tensor(channels, dtype=image.dtype).view(1, 3, 1, 1)
     offset = min(0.5, 1.5 * rms * (3 / sum(channels)) ** 0.5) * mask
     sides = [(image + sign * offset).clamp(0, 1) for sign in (1, -1)]
@@ -143,7 +140,7 @@ def _shift(image: Tensor, pixels: int) -> Tensor:
 
 
 def _rotate(image: Tensor) -> Tensor:
-    """Rotate about the center; where nothing is, the original stays."""
+    """Rotate about the center; the original fills the corners."""
     mask = torch.ones_like(image[:, :1])
     bilinear = transforms.InterpolationMode.BILINEAR
     turned = transforms.rotate(torch.cat([image, mask], 1), 2.0, interpolation=bilinear)

@@ -1,7 +1,7 @@
-"""What codes keep of images: neighbors, originals found again by changed copies, sensitivity, color.
+"""Measures of what codes keep: neighbors, recall of originals from changed copies, sensitivity, color.
 
-Codes are compared standardized: every number of a code has mean 0 and standard deviation 1 over the gallery, so that
-no channel counts more for being written larger; numbers that do not vary there are left out.
+Codes are compared standardized: every dimension has mean 0 and standard deviation 1 over the gallery, so that none
+counts more for its scale; constant dimensions are left out.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ Encode = Callable[[Tensor], Tensor]
 
 AT_ONCE = 16  # images; more do not fit into a core's cache
 METRICS = ("euclidean", "cosine")
-DIGITS = 9  # of scores; later ones depend on how threads share the work
-ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 7))  # ridge penalties, of which the probe chooses
+DIGITS = 9  # kept of scores; later ones depend on the threads
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 7))  # ridge penalties to choose from
 
 
 @dataclass(frozen=True)
 class Recall:
-    """How well originals are found again among all by the codes of changed copies.
+    """How well the codes of changed copies find their originals in a gallery.
 
     Args:
         at_1: share of the copies whose nearest code is that of their original.
@@ -45,8 +45,8 @@ class Probe:
     """How well a ridge regression reads the mean chroma of images from their codes: R^2 on held-out images.
 
     Args:
-        r2: mean over Cb and Cr; at most 1, 0 is as good as their mean.
-        shuffled: the same after the images' chroma was shuffled before fitting: what chance gives.
+        r2: mean over Cb and Cr; at most 1; predicting the mean gives 0.
+        shuffled: the same with chroma shuffled before fitting: chance level.
     """
 
     r2: float
@@ -72,12 +72,12 @@ def standardize(gallery: Tensor, *others: Tensor) -> list[Tensor]:
 
 
 def neighbors(gallery: Tensor, queries: list[int], count: int, metric: str = "euclidean") -> list[list[int]]:
-    """Find the nearest codes of some of a gallery's.
+    """Find the nearest neighbors of some codes in their gallery.
 
     Args:
         gallery: codes `(N, D)`.
-        queries: places of the queries in it.
-        count: of neighbors, without the query itself; fewer if the gallery is smaller.
+        queries: places in the gallery.
+        count: neighbors per query, without itself; fewer if the gallery is smaller.
         metric: "euclidean" or "cosine", of standardized codes.
 
     Returns:
@@ -94,7 +94,7 @@ def neighbors(gallery: Tensor, queries: list[int], count: int, metric: str = "eu
 
 
 def nearest(gallery: Tensor, queries: Tensor) -> list[int]:
-    """Return for each of some codes `(M, D)` the place of the nearest one of a gallery `(N, D)`; as `neighbors`."""
+    """Return for each query `(M, D)` the place of the nearest code in a gallery `(N, D)`, by standardized codes."""
     from sklearn.neighbors import NearestNeighbors
 
     codes, asked = (each.numpy() for each in standardize(gallery, queries))
@@ -134,9 +134,9 @@ class Copies:
     """Copies of some images after one change of the bank.
 
     Args:
-        places: of the images that could be changed so.
+        places: of the images that the change applies to.
         images: the copies, float `(M, 3, H, W)`.
-        scales: by how much each would have to be larger to be of the wanted size, `(M,)`; 1 where it is.
+        scales: wanted over actual size of each change, `(M,)`.
     """
 
     places: list[int]
@@ -159,10 +159,8 @@ def sensitivity(encode: Encode, images: Tensor, copies: Mapping[str, Copies] | N
     """Measure how far changes of one size move a code, relative to how far apart two images are.
 
     Args:
-        encode: from images to codes.
         images: float `(N, 3, H, W)` in [0, 1], at least two.
-        copies: of these images, if they are made already (`change_all`). Where an image leaves less room, its
-            distances are scaled up to the size of the others.
+        copies: of these images; None: `change_all(images)`. Distances of smaller changes are scaled up by `scales`.
 
     Returns:
         By change: the median over images of the distance between the codes of an image and its changed copy, over
@@ -194,7 +192,6 @@ def probe_chroma(codes: Tensor, chroma: Tensor, held_out_codes: Tensor, held_out
         chroma: `(N, 2)` of the same images.
         held_out_codes: `(M, D)`.
         held_out_chroma: `(M, 2)`.
-        seed: of the shuffling.
     """
     from sklearn.linear_model import RidgeCV
 
@@ -215,7 +212,6 @@ def recall_of_recolored(
     """Search for every image by the code of its recolored copies.
 
     Args:
-        encode: from images to codes.
         images: float `(N, 3, H, W)` in [0, 1].
         recolored: copies of all, by the name of the recoloring.
 

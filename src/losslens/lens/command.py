@@ -1,4 +1,4 @@
-"""What `lens.py` does: ask losses of their configurations about a picture, and write what they say."""
+"""The command `lens.py`: measure configured losses on a picture, and write the results."""
 
 import sys
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from losslens.build import build_loss, plain_settings
 from losslens.console import say
 from losslens.lens.look import Look, all_pairs
 from losslens.lens.picture import read_picture
-from losslens.lens.results import write_results, write_tensorboard
+from losslens.lens.write import write_results, write_tensorboard
 
 
 def run_lens(
     config: DictConfig, losses: Mapping[str, Mapping[str, Any]], against: str | None, folder: Path, command: str
 ) -> None:
-    """Ask, and write into a folder; an interruption keeps what is done.
+    """Measure losses, and write the results into a folder; an interruption keeps what is done.
 
     Args:
-        config: of `conf/lens.yaml`.
-        losses: configurations by name, also that of `against`.
-        against: the loss that the others compete with; without it, several losses compete in all pairs.
-        folder: exists.
-        command: that repeats it.
+        config: as in `conf/lens.yaml`.
+        losses: configurations by name, including that of `against`.
+        against: the loss that the others compete with; None: all pairs compete.
+        folder: must exist.
+        command: shell command that repeats the run.
 
     Raises:
         ValueError: if the picture cannot be read, or at the end if losses failed.
@@ -62,7 +62,7 @@ def run_lens(
 
 
 def _ask(look: Look, console: Console) -> None:
-    """Do piece after piece, with a progress bar on a terminal."""
+    """Do the pieces of work in order, with a progress bar on a terminal."""
     pieces = list(look.pieces())
     with Progress(console=console, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task("", total=len(pieces))

@@ -1,4 +1,4 @@
-"""One loss against another: how far apart can two images of equal loss be for the other one?"""
+"""One loss against another: the extremes of one over images for which the other is equal."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from losslens.lens.changes import NOISE, RMS, change_bank
 from losslens.lens.responses import WEAK
-from losslens.lens.subject import linear_view, measure, prepare
+from losslens.lens.subject import excess_loss, prepare
 from losslens.losses import LinearView
+from losslens.losses.loss import linear_view
 
 FOOLED = 1e-2  # share of the other loss's value for noise under which it counts as zero
 FIRST_RATE, LAST_RATE = 0.05, 1e-4  # RMS of a step, in values of a pixel
-BOOST = 10.0  # of changes beside noise, in sizes of the noise
+BOOST = 10.0  # size of changes added to noise, relative to the noise
 ROOT = 1e-4  # relative error of the scale that brings the held loss to its level
 CONSTRAINT = 1e-3  # relative error of the loss that is held
 LARGEST_SCALE = 1e3
@@ -21,18 +22,18 @@ LARGEST_SCALE = 1e3
 
 @dataclass(frozen=True)
 class Competition:
-    """What an image may look like to one loss while another stays the same (Wang and Simoncelli, 2008).
+    """Extremes of one loss while another is held (maximum differentiation: Wang and Simoncelli, 2008).
 
     Args:
-        held: the value at which the one loss is held: that of white noise.
-        start: what the other says of the noise.
-        low: the least that the other says of any image found; at most `start`.
-        high: the most.
+        held: value of the held loss: that of white noise.
+        start: value of the other for that noise.
+        low: least value of the other found; at most `start`.
+        high: largest value of the other found.
         low_image: `(1, 3, H, W)`, inside [0, 1].
-        high_image: likewise.
-        constraint_error: the larger relative error of the held loss at the two.
+        high_image: `(1, 3, H, W)`, inside [0, 1].
+        constraint_error: the larger relative error of the held loss at the two images.
         zero_possible: whether the other can be 0, from algebra; None unless both views are linear.
-        unbounded: whether only [0, 1] bounds the other, likewise.
+        unbounded: whether only [0, 1] bounds the other, from algebra; None unless both views are linear.
     """
 
     held: float
@@ -47,7 +48,7 @@ class Competition:
 
     @property
     def fooled(self) -> bool:
-        """Whether an image was found that is off for the held loss and as good as equal for the other."""
+        """Whether an image was found that the held loss notices and the other takes for equal."""
         return self.low < FOOLED * self.start
 
 
@@ -63,11 +64,9 @@ def compete(
 
     Args:
         held: any differentiable module of `(input, target)` that returns a scalar.
-        other: likewise.
+        other: as `held`.
         image: float `(3, H, W)` in [0, 1]; computed in its precision.
-        rms: of the noise.
-        steps: in each of the two directions.
-        seed: of the noise.
+        steps: for each of the two extremes.
 
     Raises:
         ValueError: as `prepare`, and if the held loss does not respond to noise.
@@ -76,31 +75,31 @@ def compete(
     free, _ = prepare(other, image, image.dtype)
     bank, _ = change_bank(target, rms, seed)
     noisy = bank[NOISE]
-    level, start = measure(fixed, noisy, target), measure(free, noisy, target)
+    level, start = excess_loss(fixed, noisy, target), excess_loss(free, noisy, target)
     if not level > 0:
         raise ValueError(f"loss {type(held).__name__} is {level} for white noise: it cannot be held at that")
     starts = [noisy]
-    for changed in bank.values():  # alone, or beside noise where the held loss hardly sees them
-        if measure(fixed, changed, target) < WEAK * level:
+    for changed in bank.values():  # alone, or added to noise where the held loss hardly responds
+        if excess_loss(fixed, changed, target) < WEAK * level:
             changed = (noisy + BOOST * (changed - target)).clamp(0, 1)
         on_level = _to_level(fixed, target, changed, level)
         starts += [] if on_level is None else [on_level]
-    values = [measure(free, each, target) for each in starts]
+    values = [excess_loss(free, each, target) for each in starts]
     extremes = [starts[values.index(extreme(values))] for extreme in (min, max)]
     found = [
         _push(fixed, free, target, begin, level, sign, steps) for begin, sign in zip(extremes, (-1, 1), strict=True)
     ]
-    errors = [abs(measure(fixed, each, target) / level - 1) for each in found]
+    errors = [abs(excess_loss(fixed, each, target) / level - 1) for each in found]
     zero_possible, unbounded = known_pattern(linear_view(held), linear_view(other))
-    low, high = (measure(free, each, target) for each in found)
+    low, high = (excess_loss(free, each, target) for each in found)
     return Competition(level, start, low, high, found[0], found[1], max(errors), zero_possible, unbounded)
 
 
 def known_pattern(held: LinearView | None, other: LinearView | None) -> tuple[bool | None, bool | None]:
-    """Say from algebra whether the other can be 0 while the held is not, and whether only [0, 1] bounds the other.
+    """Return whether the other can be 0 while the held one is not, and whether only [0, 1] bounds the other.
 
-    The first holds where a direction that the other does not see is seen by the held one, the second the other way
-    round.
+    The first holds if the held view sees a direction that the other does not, the second if the other sees one that
+    the held does not. None for both unless both views are linear.
     """
     if held is None or other is None:
         return None, None
@@ -112,8 +111,8 @@ def known_pattern(held: LinearView | None, other: LinearView | None) -> tuple[bo
 def _push(
     fixed: nn.Module, free: nn.Module, target: Tensor, start: Tensor, level: float, sign: int, steps: int
 ) -> Tensor:
-    """Return the image with the most extreme value of the free loss that was met on the level."""
-    input, best, best_value = start, start, measure(free, start, target)
+    """Return the image with the most extreme value of the free loss found on the level."""
+    input, best, best_value = start, start, excess_loss(free, start, target)
     for step in range(steps):
         along, across = (_gradient(loss, input, target) for loss in (free, fixed))
         if along is None or across is None:
@@ -127,7 +126,7 @@ def _push(
         if moved is None:
             break
         input = moved
-        value = measure(free, input, target)
+        value = excess_loss(free, input, target)
         if sign * value > sign * best_value:
             best, best_value = input, value
     return best
@@ -147,7 +146,7 @@ def _to_level(loss: nn.Module, target: Tensor, image: Tensor, level: float) -> T
         return (target + scale * difference).clamp(0, 1)
 
     def excess(scale: float) -> float:
-        return measure(loss, scaled(scale), target) - level
+        return excess_loss(loss, scaled(scale), target) - level
 
     high = 1.0
     while excess(high) < 0:
@@ -155,4 +154,4 @@ def _to_level(loss: nn.Module, target: Tensor, image: Tensor, level: float) -> T
         if high > LARGEST_SCALE:
             return None
     root = scaled(brentq(excess, 0.0, high, xtol=1e-12, rtol=ROOT))
-    return root if abs(measure(loss, root, target) / level - 1) < CONSTRAINT else None
+    return root if abs(excess_loss(loss, root, target) / level - 1) < CONSTRAINT else None

@@ -1,4 +1,4 @@
-"""What was found, as pictures."""
+"""Draw results as pictures and figures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from torch import Tensor
 from losslens.lens.look import Answers, Look
 from losslens.lens.principal import PrincipalDistortions
 from losslens.lens.responses import HEAT_TOP, Response, response_text
-from losslens.lens.subject import linear_view
 from losslens.losses import LinearView
-from losslens.page.svg import COLORS, INK, STYLE
+from losslens.losses.loss import linear_view
+from losslens.pictures.svg import COLORS, INK, STYLE
 
-SHOWN_RMS = 0.1  # of most and least noticed changes in pictures
+SHOWN_RMS = 0.1  # size of most and least noticed changes in pictures
 ROOM_SIDE = 120  # pixels of a slice through the RGB cube
 HEAT = "YlOrBr"
-TINY = 1e-30  # instead of 0 below a fraction
+TINY = 1e-30  # smallest divisor
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -46,7 +46,7 @@ def pictures(look: Look, answers: Answers) -> dict[str, Image.Image]:
 
 
 def null_space_picture(view: LinearView, grays: Sequence[float]) -> Image.Image | None:
-    """Draw all colors that a view takes for each of some grays, on white; None if it leaves none or all free.
+    """Draw the colors that a view cannot tell from each gray, on white; None if all or none are free.
 
     A view with two free directions gives a slice through the RGB cube for each gray, one with a single free direction
     a line, drawn as a bar.
@@ -94,7 +94,7 @@ def axis_of_losses(found: PrincipalDistortions) -> Figure:
 
 
 def sheet(look: Look) -> Figure:
-    """Set everything on one picture: for each loss what it takes for equal, and below the responses of all."""
+    """Draw the sheet: the pictures of each loss, and below them the responses of all."""
     done = {name: answers for name, answers in look.answers.items() if answers.responses}
     rows = {name: pictures(look, answers) for name, answers in done.items()}
     rooms = {name: picture for name in done if (picture := _room_picture(look.answers[name])) is not None}
@@ -137,7 +137,7 @@ def sheet(look: Look) -> Figure:
 
 
 def _pairs(figure: SubFigure, look: Look, held: Sequence[str], others: Sequence[str], columns: int) -> None:
-    """Draw for each pair the image that the other loss finds most different, at a value of the held one."""
+    """Draw for each pair the image of the other loss's largest value, while the first is held."""
     figure.suptitle("as different as was found for one loss, while another stays at its value for noise", fontsize=9)
     for name, line in zip(held, figure.subplots(len(held), columns, squeeze=False), strict=True):
         for axis in line:
@@ -152,7 +152,11 @@ def _pairs(figure: SubFigure, look: Look, held: Sequence[str], others: Sequence[
 
 def _room_picture(answers: Answers) -> Image.Image | None:
     view = linear_view(answers.loss)
-    return null_space_picture(view, [room.gray for room in answers.rooms]) if view and answers.rooms else None
+    return (
+        null_space_picture(view, [room.gray for room in answers.equal_colors])
+        if view and answers.equal_colors
+        else None
+    )
 
 
 def _heat(figure: Figure | SubFigure, columns: dict[str, dict[str, Response]], changes: list[str]) -> None:

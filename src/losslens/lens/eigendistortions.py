@@ -1,4 +1,4 @@
-"""The most and the least noticed changes of one size: eigenvectors of what a loss is near equality."""
+"""The changes of one size that a loss notices most and least: extreme eigenvectors at equality."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from losslens.losses import Loss
 
 VIEW, HESSIAN, FINITE = "Jacobian of the view", "Hessian of the loss", "finite steps"
 STEP = 1e-2  # RMS of finite steps
-SMOOTH = 0.2  # relative: by how much the loss may miss quadratic growth and be taken for smooth
-BREAKDOWN = 1e-10  # of Lanczos' off-diagonal, relative to the diagonal: an invariant subspace is found
+SMOOTH = 0.2  # relative deviation from quadratic growth up to which a loss counts as smooth
+BREAKDOWN = 1e-10  # Lanczos' off-diagonal relative to the diagonal, below which the subspace is invariant
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Eigendistortion:
         value: `(N,)`, Rayleigh quotient of the matrix that `method` names; for finite steps the loss per RMS.
         bound: `(N,)`, an eigenvalue lies within `value` plus or minus it (the norm of the residual); NaN for finite
             steps.
-        method: what was analyzed.
+        method: `VIEW`, `HESSIAN` or `FINITE`.
     """
 
     change: Tensor
@@ -38,20 +38,16 @@ def eigendistortions(
 ) -> tuple[Eigendistortion, Eigendistortion]:
     """Find the changes of one size that a loss notices most and least (Berardino et al., 2017).
 
-    Of a loss made of a view and a distance, extreme eigenvectors of `J^T J`, with the Jacobian J of the view: a
-    distance like L1 has no Hessian at equality. Of any other loss the same of its Hessian at equality if it grows
-    quadratically there; else the loss itself at steps of an RMS of 0.01, by gradient ascent and descent on the sphere.
-    Eigenvectors come from Lanczos' method with full reorthogonalization, for all images at once.
+    For a `Loss` these are the extreme eigenvectors of `J^T J`, J the view's Jacobian: a distance like L1 has no Hessian
+    at equality. For any other loss that grows quadratically they are those of its Hessian at equality; for the rest
+    they come from gradient ascent and descent on the sphere of steps of RMS 0.01. Eigenvectors come from Lanczos'
+    method with full reorthogonalization, for all images at once.
 
     Args:
-        loss: any differentiable module of `(input, target)`; one that is no view and distance must take the mean
-            over the batch and is asked image by image.
+        loss: any differentiable module of `(input, target)`; one that is no `Loss` must take the mean over the
+            batch and is evaluated image by image.
         images: float `(N, 3, H, W)` in [0, 1], computed in their precision.
         iterations: products with the matrix; also steps on the sphere.
-        seed: of the first vector.
-
-    Returns:
-        The most and the least noticed.
 
     Raises:
         ValueError: as `prepare`.
@@ -101,7 +97,7 @@ def hessian_product(loss: nn.Module, images: Tensor) -> Callable[[Tensor], Tenso
 
 
 def _is_smooth(loss: nn.Module, image: Tensor, direction: Tensor) -> bool:
-    """Whether the loss grows by four when a small step is doubled."""
+    """Return whether the loss grows fourfold when a small step is doubled."""
     step = STEP * direction / direction.square().mean().sqrt()
     with torch.no_grad():
         zero, once, twice = (loss(image + scale * step, image) for scale in (0, 0.25, 0.5))
@@ -111,7 +107,7 @@ def _is_smooth(loss: nn.Module, image: Tensor, direction: Tensor) -> bool:
 def _extremes(
     product: Callable[[Tensor], Tensor], start: Tensor, iterations: int, method: str
 ) -> tuple[Eigendistortion, Eigendistortion]:
-    """Largest and smallest Ritz pairs of a symmetric matrix, from one Krylov basis per image."""
+    """Return the largest and smallest Ritz pairs of a symmetric matrix, from one Krylov basis per image."""
     shape, count = start.shape, len(start)
     size = start[0].numel()
     rows = start.flatten(1)
@@ -123,13 +119,13 @@ def _extremes(
         image = product(basis[-1].view(shape)).flatten(1).detach()
         diagonal.append((image * basis[-1]).sum(1))
         stacked = torch.stack(basis, 1)  # (N, k, size)
-        for _ in range(2):  # once more for what rounding left
+        for _ in range(2):  # twice, against rounding
             image = image - torch.einsum("nk,nks->ns", torch.einsum("nks,ns->nk", stacked, image), stacked)
         length = image.norm(dim=1)
         broken = length <= BREAKDOWN * torch.stack(diagonal).abs().amax(0).clamp(min=1e-30)
         if broken.all() or len(basis) == size:
             break
-        if broken.any():  # go on with any vector that is orthogonal to what was found
+        if broken.any():  # continue with a random vector orthogonal to the basis
             fresh = torch.randn(count, size, generator=generator, dtype=torch.float64).to(image)
             for _ in range(2):
                 fresh = fresh - torch.einsum("nk,nks->ns", torch.einsum("nks,ns->nk", stacked, fresh), stacked)
@@ -154,7 +150,7 @@ def _extremes(
 
 
 def _on_sphere(loss: nn.Module, images: Tensor, start: Tensor, steps: int, sign: int) -> Eigendistortion:
-    """Climb, or for `sign` -1 descend, the loss over changes of one RMS."""
+    """Maximize, or for `sign` -1 minimize, the loss over changes of one RMS."""
     changes, values = [], []
     for image, change in zip(images.split(1), start.split(1), strict=True):
         change = change / change.square().mean().sqrt()

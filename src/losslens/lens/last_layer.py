@@ -1,4 +1,4 @@
-"""Why these colors: what training moved of the last layer, and what it left as the seed drew it."""
+"""How far training moved the last layer from its initialization, by color."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ CHANNELS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class Moved:
-    """What training moved of a last layer; norms of changes over norms of initial values.
+    """How far training moved a last layer: norms of changes over norms of initial values.
 
     Args:
-        channels: by color channel, of the weights and biases that paint it; exactly 0 where every bit is as drawn.
-        unseen: of their part in the dimensions of RGB that the view does not see; None where it sees all, or where
-            nobody knows what it sees.
+        channels: by color channel, of its weights and biases; exactly 0 where they are bit-identical.
+        unseen: of their part in the dimensions of RGB that the view does not see; None where it sees all, or is not
+            linear.
     """
 
     channels: dict[str, float]
@@ -25,16 +25,16 @@ class Moved:
 
     @property
     def frozen(self) -> list[str]:
-        """The channels that are bit for bit as the seed drew them."""
+        """The channels whose weights and biases are bit-identical to their initialization."""
         return [channel for channel, change in self.channels.items() if change == 0]
 
 
 def rows(autoencoder: nn.Module) -> Tensor | None:
-    """Return all that paints each channel, `(3, D)`: weights and biases of the last layer.
+    """Return the weights and biases of the last layer by channel, `(3, D)`.
 
     Args:
-        autoencoder: says which its last layer is by `output_layer`, a `Conv2d` or `Linear` whose rows paint red,
-            green and blue, a third each, in this order. None for one that does not.
+        autoencoder: names its last layer by `output_layer`, a `Conv2d` or `Linear` whose rows paint red, green and
+            blue, a third each, in this order. None is returned for one that does not.
     """
     weights = _weights(autoencoder)
     if weights is None:
@@ -43,15 +43,12 @@ def rows(autoencoder: nn.Module) -> Tensor | None:
 
 
 def moved(trained: nn.Module, initial: nn.Module, view: LinearView | None) -> Moved | None:
-    """Measure what training moved of the last layer.
+    """Measure how far training moved the last layer; None for autoencoders without `output_layer`.
 
     Args:
-        trained: autoencoder.
-        initial: the same as its seed drew it.
+        trained: autoencoder after training.
+        initial: the same autoencoder as its seed initialized it.
         view: of the loss; None if it is not linear.
-
-    Returns:
-        None for autoencoders that do not say which their last layer is.
     """
     after, before = rows(trained), rows(initial)
     if after is None or before is None:
@@ -64,12 +61,11 @@ def moved(trained: nn.Module, initial: nn.Module, view: LinearView | None) -> Mo
 
 
 def swap_unseen(own: nn.Module, other: nn.Module, view: LinearView) -> None:
-    """Give an autoencoder the part of another's last layer that a view does not see; its own seen part stays.
+    """Replace the part of an autoencoder's last layer that a view does not see by another's.
 
     Args:
-        own: is changed.
-        other: of the same architecture; is not.
-        view: of the loss.
+        own: changed in place.
+        other: of the same architecture.
 
     Raises:
         ValueError: if they do not say which their last layer is.

@@ -1,8 +1,9 @@
-"""Everything that is asked of a list of losses, piece by piece, so that an interruption keeps what is done."""
+"""All measurements of a list of losses, piece by piece, so that an interruption keeps what is done."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -11,25 +12,22 @@ from losslens.lens.changes import change_bank
 from losslens.lens.compete import Competition, compete
 from losslens.lens.eigendistortions import Eigendistortion, eigendistortions
 from losslens.lens.metamers import Metamer, metamers
-from losslens.lens.null_space import Room, null_space
+from losslens.lens.null_space import EqualColors, null_space
 from losslens.lens.picture import second_photograph
 from losslens.lens.principal import PrincipalDistortions, principal_distortions
 from losslens.lens.recovery import Recovery, recover
 from losslens.lens.responses import Response, responses
-from losslens.lens.subject import is_differentiable, linear_view, precision, prepare
+from losslens.lens.subject import is_differentiable, precision, prepare
+from losslens.losses.loss import linear_view
 
 
 @dataclass
 class Answers:
-    """What one loss says; a piece that is missing is None or empty, and `notes` say why.
-
-    Args:
-        loss: the module.
-    """
+    """The results of one loss; missing ones are None or empty, and `notes` say why."""
 
     loss: nn.Module
     responses: dict[str, Response] = field(default_factory=dict)
-    rooms: list[Room] = field(default_factory=list)
+    equal_colors: list[EqualColors] = field(default_factory=list)
     metamers: list[Metamer] = field(default_factory=list)
     recovery: Recovery | None = None
     most: Eigendistortion | None = None
@@ -41,17 +39,15 @@ class Answers:
 
 @dataclass
 class Look:
-    """Several losses asked about one picture.
+    """Several losses measured on one picture.
 
     Args:
         image: float64 `(1, 3, H, W)` in [0, 1].
-        losses: by name.
-        rms: wanted size of changes.
-        steps: of searches and descents.
+        rms: wanted size of changes over RGB.
+        steps: of each search for metamers and each recovery.
         tolerance: loss that counts as zero.
-        seed: of noise.
         pairs: names of the losses that compete, the held one first.
-        principal: whether principal distortions are wanted.
+        principal: measure principal distortions, too.
     """
 
     image: Tensor
@@ -71,9 +67,9 @@ class Look:
         self.bank, self.common_rms = change_bank(self.image, self.rms, self.seed)
 
     def pieces(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Name the pieces of work in order; each writes its result into this object."""
+        """Yield the pieces of work in order, with their names; each writes its result into this object."""
         for name in self.losses:
-            yield f"{name}: responses", lambda name=name: self._respond(name)  # type: ignore[misc]
+            yield f"{name}: responses", partial(self._respond, name)
         searches = (
             ("metamers", self._metamers),
             ("recovery from noise", self._recover),
@@ -81,16 +77,16 @@ class Look:
         )
         for name in self.losses:
             for what, search in searches:
-                yield f"{name}: {what}", lambda what=what, search=search, name=name: self._try(name, what, search)  # type: ignore[misc]
+                yield f"{name}: {what}", partial(self._try, name, what, search)
         for pair in self.pairs:
-            yield f"{pair[1]} at equal {pair[0]}", lambda pair=pair: self._compete(pair)  # type: ignore[misc]
+            yield f"{pair[1]} at equal {pair[0]}", partial(self._compete, pair)
         if self.principal:
             yield "principal distortions", self._principal
 
     def _respond(self, name: str) -> None:
         answers = self.answers[name]
         view = linear_view(answers.loss)
-        answers.rooms = null_space(view) if view is not None and len(view.unseen_axes()) else []
+        answers.equal_colors = null_space(view) if view is not None and len(view.unseen_axes()) else []
         try:
             answers.responses = responses(answers.loss, self.image, bank=self.bank)
             ready, target = prepare(answers.loss, self.image, precision(answers.loss))
@@ -106,7 +102,7 @@ class Look:
             )
 
     def _try(self, name: str, what: str, search: Callable[[Answers], None]) -> None:
-        """Ask one more thing of a loss that can be asked."""
+        """Run a search if the loss is differentiable; note a failure."""
         answers = self.answers[name]
         if not answers.differentiable:
             return

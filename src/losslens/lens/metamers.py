@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from losslens.lens.changes import NOISE, change_bank
 from losslens.lens.null_space import furthest_metamer
-from losslens.lens.subject import linear_view, measure, prepare
+from losslens.lens.subject import excess_loss, prepare
+from losslens.losses.loss import linear_view
 
-TOLERANCE = 1e-4  # of the loss: what counts as zero
+TOLERANCE = 1e-4  # loss that counts as zero
 EXACT = "exact"
 CROSSED = "crossed"
-FIRST_WEIGHT = 0.3  # of the loss against the distance, in units of the loss of noise per RMS
-GROWTH = 1.05  # of that weight at every step where the loss is above the tolerance; else it shrinks likewise
-FIRST_RATE, LAST_RATE = 0.1, 1e-3  # of Adam, in values of a pixel
+FIRST_WEIGHT = 0.3  # loss against distance, in units of the loss of noise per RMS
+GROWTH = 1.05  # factor of that weight at each step above the tolerance; divisor below it
+FIRST_RATE, LAST_RATE = 0.1, 1e-3  # Adam's, in pixel values
 REPAIR_RATES = 1e-2, 1e-5
 MIN_REPAIRS = 150  # steps
 BISECTIONS = 20
@@ -29,12 +30,12 @@ class Metamer:
     """An image that a loss takes for the original.
 
     Args:
-        start: what the search began with, `exact` if there was none.
+        start: name of the search's start, `exact` if there was no search.
         image: `(1, 3, H, W)`, inside [0, 1].
         distance: mean absolute difference from the original over RGB.
-        loss: what remains of the loss, less that of equal images; at most the tolerance.
-        pulled: share of the way from the original to what the search had found at which the loss is within the
-            tolerance; 1 if the search itself ended there.
+        loss: excess over the loss of equal images; at most the tolerance.
+        pulled: share of the way from the original to the end of the search; below 1 where only that brings the loss
+            within the tolerance.
     """
 
     start: str
@@ -58,18 +59,17 @@ def metamers(
 
     For a loss on a linear view the furthest is known exactly. Any other is searched: the mean absolute difference is
     maximized inside [0, 1] by Adam, with a weight on the loss that grows while it is above the tolerance (dual
-    ascent), from every start; then what they found is
-    crossed, at every pixel the one that is further off, and searched from there once more. A search may miss the
-    furthest one: it shows what a loss is blind to, never that it is blind to nothing.
+    ascent), from every start; then the results are crossed, by the furthest at every pixel, and the search starts once
+    more from there. A search may miss the furthest one: it shows what a loss is blind to, never that it is blind to
+    nothing.
 
     Args:
         loss: any differentiable module of `(input, target)` that returns a scalar.
         image: float `(3, H, W)` in [0, 1]; the search computes in its precision.
-        starts: images of the same shape to begin with, besides noise and an inverted copy.
+        starts: further starts of the same shape, by name, in addition to noise and an inverted copy.
         exact: False searches for losses on linear views, too.
         steps: of Adam from each start.
         tolerance: loss that counts as zero.
-        seed: of the noise.
 
     Raises:
         ValueError: as `prepare`.
@@ -80,7 +80,7 @@ def metamers(
         return [_metamer(EXACT, ready, target, furthest_metamer(view, target))]
     ready, target = prepare(loss, image, image.dtype)
     bank, rms = change_bank(target, seed=seed)
-    unit = max(measure(ready, bank[NOISE], target) / rms, 1e-12)
+    unit = max(excess_loss(ready, bank[NOISE], target) / rms, 1e-12)
     generator = torch.Generator().manual_seed(seed)
     begin = {
         "noise": torch.rand(target.shape, generator=generator, dtype=torch.float64).to(target),
@@ -91,7 +91,7 @@ def metamers(
     interrupted = threading.Event()
 
     def search(name: str) -> Metamer:
-        own, _ = prepare(loss, image, image.dtype)  # threads do not share what a loss may keep
+        own, _ = prepare(loss, image, image.dtype)  # a copy per thread: a loss may keep state
         goal = _Goal(own, target, tolerance, steps, interrupted)
         return _obey(name, goal, _search(goal, begin[name], FIRST_WEIGHT / unit, FIRST_RATE))
 
@@ -112,7 +112,7 @@ def metamers(
 
 @dataclass
 class _Goal:
-    """What a search is about: `interrupted` ends it early."""
+    """The objective of a search; `interrupted` ends it early."""
 
     loss: nn.Module
     target: Tensor
@@ -139,7 +139,7 @@ class _Goal:
 
 
 def _search(goal: _Goal, start: Tensor, weight: float, rate: float) -> Tensor:
-    """Maximize the distance less the weighted loss; `rate` of Adam falls geometrically."""
+    """Maximize the distance less the weighted loss; Adam's `rate` falls geometrically."""
     input = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([input], betas=(0.9, 0.99))
     for now in goal.rates(rate, LAST_RATE, goal.steps):
@@ -151,7 +151,7 @@ def _search(goal: _Goal, start: Tensor, weight: float, rate: float) -> Tensor:
 
 
 def _obey(start: str, goal: _Goal, image: Tensor) -> Metamer:
-    """Bring the loss under the tolerance: by descending alone, and if that does not do, back towards the original."""
+    """Bring the loss below the tolerance: by descent, and if that fails, by moving back towards the original."""
     input = image.clone().requires_grad_()
     optimizer = torch.optim.Adam([input], betas=(0.5, 0.99))
     for now in goal.rates(*REPAIR_RATES, max(goal.steps // 2, MIN_REPAIRS)):
@@ -163,7 +163,7 @@ def _obey(start: str, goal: _Goal, image: Tensor) -> Metamer:
     difference, pulled = input.detach() - goal.target, 1.0
 
     def within(share: float) -> bool:
-        return measure(goal.loss, goal.target + share * difference, goal.target) <= goal.tolerance
+        return excess_loss(goal.loss, goal.target + share * difference, goal.target) <= goal.tolerance
 
     if not within(1.0):
         low, high = 0.0, 1.0
@@ -185,4 +185,4 @@ def _descend(value: Tensor, input: Tensor, optimizer: torch.optim.Optimizer) -> 
 
 def _metamer(start: str, loss: nn.Module, target: Tensor, image: Tensor, pulled: float = 1.0) -> Metamer:
     distance = float((image - target).abs().mean())
-    return Metamer(start, image, distance, measure(loss, image, target), pulled)
+    return Metamer(start, image, distance, excess_loss(loss, image, target), pulled)

@@ -1,4 +1,4 @@
-"""What a linear view leaves free, exactly: the colors inside [0, 1] that it cannot tell from a given one."""
+"""The null space of a linear view: the colors inside [0, 1] that it cannot tell from a given one, exactly."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ SINGULAR = 1e-9
 
 
 @dataclass(frozen=True)
-class Room:
-    """The colors that look to a view like one gray.
+class EqualColors:
+    """The colors that a view cannot tell from one gray.
 
     Args:
         gray: R = G = B of that gray, in [0, 1].
@@ -62,13 +62,13 @@ def equal_corners(axes: Tensor, colors: Tensor) -> Tensor:
     return torch.stack(candidates)
 
 
-def null_space(view: LinearView, grays: int = 9) -> list[Room]:
-    """Measure the room that a view leaves around grays from black to white.
+def null_space(view: LinearView, grays: int = 9) -> list[EqualColors]:
+    """Find the colors that a view cannot tell from each of some grays.
 
     Args:
-        view: linear, of pixels.
-        grays: how many, evenly spaced in [0, 1] with both ends left out: there is no room at black and white for
-            views with positive weights.
+        view: of pixels.
+        grays: number of grays, evenly spaced in [0, 1] without its ends: views with positive weights confuse no other
+            color with black or white.
     """
     levels = torch.linspace(0, 1, grays + 2, dtype=torch.float64)[1:-1]
     candidates = equal_corners(view.seen_axes(), levels[:, None].expand(-1, 3).contiguous())
@@ -76,7 +76,7 @@ def null_space(view: LinearView, grays: int = 9) -> list[Room]:
     for level, corners in zip(levels, candidates.unbind(1), strict=True):
         found = corners[~corners.isnan().any(1)]
         found = (found / INSIDE / 10).round().unique(dim=0) * INSIDE * 10  # a corner is met from several edges
-        rooms.append(Room(float(level), found.amin(0), found.amax(0), found))
+        rooms.append(EqualColors(float(level), found.amin(0), found.amax(0), found))
     return rooms
 
 
@@ -87,7 +87,6 @@ def furthest_metamer(view: LinearView, image: Tensor) -> Tensor:
     a corner of that set, pixel by pixel.
 
     Args:
-        view: linear, of pixels.
         image: float `(N, 3, H, W)` in [0, 1].
 
     Returns:

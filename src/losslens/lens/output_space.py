@@ -1,4 +1,4 @@
-"""What a trained network can return at all: its colors for every hue, for noise, and between two codes."""
+"""The colors that a trained network can return: for every hue, for noise, and between two codes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Wheel:
     The wheel has one luma; its angle is the hue in the Cb-Cr plane, its radius the chroma.
 
     Args:
-        given: colors `(RINGS, HUES, 3)`, ring by ring outwards; each was shown as an image of nothing else.
-        returned: mean colors of the reconstructions, likewise; not clamped.
+        given: colors `(RINGS, HUES, 3)`, ring by ring outwards; each was shown as a uniform image.
+        returned: mean colors of the reconstructions, in the same order; not clamped.
     """
 
     given: Tensor
@@ -62,11 +62,11 @@ class Axes:
 
 
 def color_wheel(reconstruct: Apply, size: tuple[int, int]) -> Wheel:
-    """Show a network an image of every color of a wheel, each of one color only.
+    """Show a network a uniform image of every color of a wheel.
 
     Args:
         reconstruct: from images `(N, 3, H, W)` to reconstructions.
-        size: H and W of the images.
+        size: H and W of the images, in pixels.
     """
     angles = torch.arange(HUES) * (2 * pi / HUES)
     radii = torch.arange(1, RINGS + 1) * (LARGEST_CHROMA / RINGS)
@@ -108,10 +108,9 @@ def between(encode: Apply, decode: Apply, images: Tensor, count: int) -> Tensor:
     """Decode codes along the line between the codes of two images.
 
     Args:
-        encode: from images to codes.
-        decode: from codes to images, at least as large.
+        decode: its images may be larger than the originals; they are cropped.
         images: float `(2, 3, H, W)` in [0, 1].
-        count: of images, the ends included.
+        count: number of images, both ends included.
 
     Returns:
         `(count, 3, H, W)`; not clamped.
@@ -124,6 +123,6 @@ def between(encode: Apply, decode: Apply, images: Tensor, count: int) -> Tensor:
 
 
 def _hues(colors: Tensor) -> Tensor:
-    """Angles in the Cb-Cr plane of colors `(N, 3)`."""
+    """Return the angles in the Cb-Cr plane of colors `(N, 3)`."""
     cb, cr = LinearView([CB_601, CR_601])(colors.T[None, :, :, None])[0, :, :, 0]
     return torch.atan2(cr, cb)

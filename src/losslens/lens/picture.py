@@ -1,4 +1,4 @@
-"""The picture that losses are asked about."""
+"""The picture on which losses are measured."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from losslens.data.pictures import open_picture
 
-DEFAULT = "data/chelsea.png"  # of scikit-image; CC0, mostly midtones, which leave losses most room
-SECOND = "data/astronaut.png"  # likewise; NASA, public domain
+DEFAULT = "data/chelsea.png"  # from scikit-image; CC0; midtones leave losses most room
+SECOND = "data/astronaut.png"  # from scikit-image; NASA, public domain
 
 
 def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
@@ -19,7 +19,6 @@ def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
 
     Args:
         file: any format that Pillow opens; None for the cat that ships with scikit-image.
-        size: in pixels.
 
     Returns:
         Float64 `(1, 3, H, W)` in [0, 1], and the picture's name.
@@ -43,7 +42,7 @@ def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
 
 
 def second_photograph(image: Tensor) -> Tensor:
-    """Return another photograph of the shape and precision of an image, to begin searches with."""
+    """Return another photograph of the shape and precision of an image, as a start of searches."""
     height, width = image.shape[-2:]
     photograph = ImageOps.fit(Image.open(_shipped(SECOND)).convert("RGB"), (width, height))
     return torch.from_numpy(np.array(photograph)).movedim(-1, 0)[None].to(image) / 255

@@ -10,7 +10,7 @@ from losslens.lens.eigendistortions import hessian_product, jacobian_product
 from losslens.lens.subject import prepare
 from losslens.losses import Loss
 
-REGULARIZATION = 1e-4  # of the largest eigenvalue that a random change meets: a blind loss has no logarithm
+REGULARIZATION = 1e-4  # in units of the mean eigenvalue; a blind loss has no logarithm
 RATE = 0.3  # length of the first step on the unit sphere
 STARTS = 3
 
@@ -21,7 +21,7 @@ class PrincipalDistortions:
 
     Args:
         first: `(1, 3, H, W)`, Euclidean length 1.
-        second: likewise.
+        second: `(1, 3, H, W)`, Euclidean length 1.
         places: of each loss: the log ratio of its sensitivities to the two, regularized.
         regularization: what was added to each matrix, in units of its mean eigenvalue.
     """
@@ -51,7 +51,6 @@ def principal_distortions(
         image: float `(3, H, W)` in [0, 1]; computed in its precision.
         regularization: relative to the mean eigenvalue.
         steps: of gradient ascent from each of three random starts; the best counts.
-        seed: of the starts.
 
     Raises:
         ValueError: for fewer than two losses.
@@ -76,7 +75,7 @@ def principal_distortions(
         scales.append(max(mean, 1e-30))
 
     def logs(vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Log sensitivities `(losses,)` and their gradients `(losses, size)`."""
+        """Return log sensitivities `(losses,)` and their gradients `(losses, size)`."""
         values, gradients = [], []
         for product, scale in zip(products, scales, strict=True):
             image = product(vector).detach() / scale + regularization * vector
@@ -91,7 +90,7 @@ def principal_distortions(
         for step in range(steps):
             (first, first_slope), (second, second_slope) = (logs(vector) for vector in pair)
             places = first - second
-            weights = 2 * (places - places.mean()) / len(places)  # of the variance
+            weights = 2 * (places - places.mean()) / len(places)  # gradient of the variance
             rate = RATE * 0.01 ** (step / steps)
             slopes = (weights @ first_slope, -weights @ second_slope)
             pair = [_step(vector, slope.view(vector.shape), rate) for vector, slope in zip(pair, slopes, strict=True)]
@@ -107,7 +106,7 @@ def principal_distortions(
 
 
 def _step(vector: Tensor, slope: Tensor, rate: float) -> Tensor:
-    """Go up on the unit sphere."""
+    """Take a step of ascent on the unit sphere."""
     slope = slope - (slope * vector).sum() * vector
     size = slope.norm()
     if not size > 0:

@@ -1,18 +1,19 @@
-"""Recovery from noise: what a loss alone asks for, without a network."""
+"""Recovery from noise: descent of a loss alone, without a network."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from losslens.lens.subject import linear_view, prepare
+from losslens.lens.subject import prepare
+from losslens.losses.loss import linear_view
 
 FIRST_RATE, LAST_RATE = 0.05, 1e-4  # RMS of a step, in values of a pixel
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What came of descending a loss from noise.
+    """The result of descending a loss from noise.
 
     Args:
         start: noise `(1, 3, H, W)` in [0, 1].
@@ -21,8 +22,8 @@ class Recovery:
         error: mean absolute difference from the original over RGB.
         seen_error: the same of what a linear view sees, per dimension of RGB; None for other losses, or where it sees
             all.
-        unseen_change: mean absolute change of the unseen part since the start, likewise: 0, since descent never
-            touches it.
+        unseen_change: mean absolute change of the unseen part since the start: 0, since descent never touches it. None
+            where `seen_error` is.
     """
 
     start: Tensor
@@ -36,15 +37,13 @@ class Recovery:
 def recover(loss: nn.Module, image: Tensor, *, steps: int = 300, seed: int = 0) -> Recovery:
     """Minimize a loss alone, from noise, by plain gradient descent on pixels.
 
-    Every step is the gradient scaled to an RMS that falls geometrically, so that losses of any scale go alike. Steps
-    stay in the span of gradients (Adam's would not: its steps drift along gray), and pixels are not squashed:
+    Every step is the gradient scaled to an RMS that falls geometrically, so that the scale of a loss does not matter.
+    Steps stay in the span of gradients (Adam's would not: its steps drift along gray), and pixels are not squashed:
     directions that a loss does not see keep the noise.
 
     Args:
         loss: any differentiable module of `(input, target)` that returns a scalar.
         image: float `(3, H, W)` in [0, 1]; computed in its precision.
-        steps: of descent.
-        seed: of the noise, the same for all losses.
 
     Raises:
         ValueError: as `prepare`.

@@ -1,13 +1,13 @@
-"""What a loss responds to: its values at changes of equal size."""
+"""The responses of a loss: its values at changes of equal size."""
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from losslens.lens.changes import NOISE, RMS, change_bank
-from losslens.lens.subject import measure, precision, prepare
+from losslens.lens.subject import excess_loss, precision, prepare
 
-# Of responses relative to white noise of the same RMS.
+# Thresholds of responses relative to white noise of the same RMS.
 BLIND = 1e-4
 WEAK = 0.1
 HEAT_TOP = 2.0  # relative response that is drawn as the strongest
@@ -15,7 +15,7 @@ HEAT_TOP = 2.0  # relative response that is drawn as the strongest
 
 @dataclass(frozen=True)
 class Response:
-    """How a loss answers to one change.
+    """The response of a loss to one change.
 
     Args:
         value: the loss of the changed image, less that of an equal one.
@@ -41,7 +41,7 @@ def responses(
         loss: any module of `(input, target)` that returns a scalar; it need not be differentiable.
         image: float `(3, H, W)` in [0, 1].
         rms: size of the changes over RGB.
-        bank: changed images, if they are made already (`change_bank`).
+        bank: changed images by name; None: `change_bank(image, rms)`.
 
     Returns:
         By the name of the change. Computed in float64 for linear views, else in float32.
@@ -53,7 +53,7 @@ def responses(
     ready, target = prepare(loss, image, precision(loss))
     if bank is None:
         bank, _ = change_bank(target, rms)
-    values = {name: measure(ready, changed.to(target), target) for name, changed in bank.items()}
+    values = {name: excess_loss(ready, changed.to(target), target) for name, changed in bank.items()}
     name = type(loss).__name__
     for change, value in values.items():
         if value != value or abs(value) == float("inf"):
@@ -69,6 +69,6 @@ def responses(
 
 
 def response_text(relative: float) -> str:
-    """Write a relative response: `blind` below its threshold, else with two digits or decimals."""
+    """Format a relative response: `blind` below its threshold, else with two digits or decimals."""
     size = abs(relative)
     return "blind" if size < BLIND else f"{relative:.1g}" if size < WEAK / 10 else f"{relative:.2f}"

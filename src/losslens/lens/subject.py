@@ -1,31 +1,23 @@
-"""The loss that is looked at, made ready to be measured."""
+"""Prepare a loss and an image for measurements."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
-from losslens.losses import LinearView, Loss
-
-
-def linear_view(loss: nn.Module) -> LinearView | None:
-    """Return the linear view that a loss compares, None if it compares anything else."""
-    view = loss.view if isinstance(loss, Loss) else None
-    return view if isinstance(view, LinearView) else None
+from losslens.losses.loss import linear_view
 
 
 def precision(loss: nn.Module) -> torch.dtype:
-    """Choose what to compute in: float64 where it is exact and cheap, for linear views, else float32."""
+    """Return the precision of computations: float64 for linear views, where it is exact and cheap, else float32."""
     return torch.float32 if linear_view(loss) is None else torch.float64
 
 
 def prepare(loss: nn.Module, image: Tensor, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
-    """Copy a loss for measuring and bring an image to its precision; float32 if the loss takes no other.
+    """Copy a loss and convert an image to `dtype`, or to float32 if the loss takes no other.
 
     Args:
-        loss: any module of `(input, target)`.
         image: float `(3, H, W)` or `(1, 3, H, W)` in [0, 1].
-        dtype: to compute in.
 
     Returns:
         The copy, in evaluation mode, and the image `(1, 3, H, W)`.
@@ -52,7 +44,7 @@ def prepare(loss: nn.Module, image: Tensor, dtype: torch.dtype) -> tuple[nn.Modu
 
 
 def is_differentiable(loss: nn.Module, image: Tensor) -> bool:
-    """Whether a loss has a finite gradient, not all zero, at a picture that differs from its target."""
+    """Return whether a loss has a finite gradient, not all zero, at a picture that differs from its target."""
     input = (image * 0.8 + 0.1 * image.flip(-1) + 0.05).requires_grad_()
     with torch.enable_grad():
         try:
@@ -65,8 +57,8 @@ def is_differentiable(loss: nn.Module, image: Tensor) -> bool:
     return gradient is not None and bool(gradient.isfinite().all() and gradient.any())
 
 
-def measure(loss: nn.Module, input: Tensor, target: Tensor) -> float:
-    """Say by how much a loss is larger for `input` than for an image equal to `target`."""
+def excess_loss(loss: nn.Module, input: Tensor, target: Tensor) -> float:
+    """Return by how much a loss is larger for `input` than for an image equal to `target`."""
     with torch.no_grad():
         return float(loss(input, target) - loss(target, target))
 

@@ -1,16 +1,16 @@
-"""What was found about a loss, in sentences made from the numbers."""
+"""Describe the results of a loss in sentences."""
 
 from collections.abc import Mapping
 
 from losslens.lens.look import Answers
 from losslens.lens.responses import BLIND, WEAK, Response
-from losslens.lens.subject import linear_view
+from losslens.losses.loss import linear_view
 
-ROUNDING = 1e-7  # what floating point leaves of 0
+ROUNDING = 1e-7  # error of floating point at 0
 
 
-def describe(answers: Answers) -> list[str]:
-    """Say what a loss does not respond to, what looks equal to it, and what it asks for."""
+def describe_loss(answers: Answers) -> list[str]:
+    """Describe what a loss does not respond to, what looks equal to it, and what it asks for."""
     sentences = [blind_spots(answers.responses)]
     view = linear_view(answers.loss)
     if view is not None:

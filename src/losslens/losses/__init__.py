@@ -1,4 +1,4 @@
-"""What "equal" means: losses as distances of views. Depends on torch alone."""
+"""Losses as distances of views. Depends on torch alone."""
 
 from losslens.losses.contract import check_loss
 from losslens.losses.loss import Loss

@@ -1,4 +1,4 @@
-"""Networks of timm and open_clip by name, as views; both are an extra. Not imported with the package."""
+"""Pretrained networks of timm and open_clip as views. Needs the extra `backbones`; not imported with the package."""
 
 import hashlib
 import importlib
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from losslens.losses.networks import Normalize, freeze, run, told
 from losslens.losses.views import check_images, in_one_row, precise
 
-SHA256_DIGITS = 64  # in the name under which the Hub keeps a large file
+SHA256_DIGITS = 64  # hexadecimal; the Hub names a large file by its SHA-256
 
 
 class _Frozen(nn.Module):
-    """A network that stays as it is: nothing of it is trained or saved, and its norms keep their statistics."""
+    """A network in evaluation mode whose weights are neither trained nor saved."""
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], size: int | None) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Frozen(nn.Module):
         self.normalize = Normalize(mean, std)
 
     def forward(self, images: Tensor) -> Any:
-        """Return what the network answers to images `(N, 3, H, W)` in [0, 1]."""
+        """Return the network's output for images `(N, 3, H, W)` in [0, 1]."""
         check_images(images)
         images = precise(images)
         if self.size is not None and images.shape[2:] != (self.size, self.size):
@@ -51,7 +51,7 @@ class TimmFeatures(nn.Module):
 
     Args:
         network: one of `timm.list_pretrained()`.
-        layers: numbers of stages, from 1, as timm counts them (`features_only`); None: all that it gives by itself.
+        layers: numbers of stages, from 1, as timm counts them (`features_only`); None: timm's default.
         weights: file of other weights of the whole network; None: timm's.
 
     Raises:
@@ -67,13 +67,13 @@ class TimmFeatures(nn.Module):
             config = None
         if config is None:
             raise ValueError(f"timm has no trained network {network}: timm.list_pretrained() says which it has")
-        if layers is not None and (not layers or min(layers) < 1):  # timm would count from the last one
+        if layers is not None and (not layers or min(layers) < 1):  # timm counts negative ones from the last stage
             raise ValueError(f"layers {list(layers)} of {network}: use numbers from 1")
         file = weights or _from_hub(network, config.hf_hub_id, [config.hf_hub_filename or "model.safetensors"])
         stages = {} if layers is None else {"out_indices": [layer - 1 for layer in layers]}
         load = partial(timm.create_model, network, pretrained=True, pretrained_cfg_overlay={"file": file})
         try:
-            load()  # whole, since of features alone timm does not mind which weights are missing
+            load()  # whole: for features alone timm ignores missing weights
             made = load(features_only=True, **stages)
         except (AssertionError, IndexError) as error:
             raise ValueError(f"layers {list(layers or ())} of {network}: it has no such stages") from error
@@ -83,7 +83,7 @@ class TimmFeatures(nn.Module):
         self.network = _Frozen(made, config.mean, config.std, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the answers in one row, `(N, F)`."""
+        """Return the features in one row, `(N, F)`."""
         return in_one_row(self.network(images))
 
 
@@ -128,7 +128,7 @@ class ClipEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the embedding `(N, D)`."""
         answer = self.network(images)
-        embedding: Tensor = answer[0] if isinstance(answer, tuple) else answer  # of CoCa beside its tokens
+        embedding: Tensor = answer[0] if isinstance(answer, tuple) else answer  # CoCa returns tokens, too
         return embedding
 
 
@@ -140,7 +140,7 @@ def _import(name: str) -> Any:
 
 
 def _from_hub(network: str, repository: str | None, names: Sequence[str]) -> str:
-    """Return the path of a file of the Hugging Face Hub, downloaded unless it was before; its checksum is its name."""
+    """Return the path of a file of the Hugging Face Hub, downloaded once; the name of a large file is its checksum."""
     hub, errors, constants = (_import(f"huggingface_hub{part}") for part in ("", ".errors", ".constants"))
     if not repository:
         raise ValueError(f"{network} has no weights on the Hugging Face Hub: give a file, loss.view.weights=FILE")
@@ -172,7 +172,7 @@ def _from_hub(network: str, repository: str | None, names: Sequence[str]) -> str
 
 @contextmanager
 def _quiet(library: str) -> Iterator[None]:
-    """Keep its warnings back, of five vain attempts for instance: an error says more."""
+    """Suppress a library's warnings, such as those of retried downloads: the final error says more."""
     logger = logging.getLogger(library)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -9,27 +9,24 @@ Direction = tuple[float, float, float]
 LUMA_601: Direction = (0.299, 0.587, 0.114)
 LUMA_709: Direction = (0.2126, 0.7152, 0.0722)
 
-# Linear light to XYZ, rows X, Y and Z, from the primaries and the white D65 of ITU-R BT.709, which sRGB shares, and the
-# white point D65 of the observer of 2 degrees as it is rounded in use.
+# Linear light to XYZ, rows X, Y and Z, from the primaries and white D65 of ITU-R BT.709, which sRGB shares; white point
+# D65 of the 2 degree observer, rounded as usual.
 SRGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 D65 = (0.95047, 1.0, 1.08883)
 LAB_BEND = 6 / 29  # where the cube root of CIELAB becomes a line
 
-# Linear light to the responses of long, middle and short cones, and what a missing one is taken to be from all three
+# Linear light to the responses of long, middle and short cones, and a missing cone's response from the other two
 # (Vienot, Brettel and Mollon, 1999, equations 4, 5 and 6).
 RGB_TO_CONES = ((17.8824, 43.5161, 4.11935), (3.45565, 27.1554, 3.86714), (0.0299566, 0.184309, 1.46709))
 CONES_FROM_OTHERS = {"l": (0.0, 2.02344, -2.52581), "m": (0.494207, 0.0, 1.24827)}
 
 
 def color_difference(luma: Direction, channel: int) -> Direction:
-    """Weights of `(channel - luma)` scaled to the range [-0.5, 0.5].
+    """Return three weights, with sum 0, of `(channel - luma)` scaled to the range [-0.5, 0.5].
 
     Args:
         luma: weights of red, green and blue in luma; they sum to 1.
         channel: 2 gives Cb, 0 gives Cr (ITU-R BT.601-7, 2.5.2).
-
-    Returns:
-        Three weights that sum to 0.
     """
     scale = 2 * (1 - luma[channel])
     red, green, blue = ((float(index == channel) - weight) / scale for index, weight in enumerate(luma))
@@ -37,12 +34,12 @@ def color_difference(luma: Direction, channel: int) -> Direction:
 
 
 def ycbcr_601_to_rgb(luma: Tensor, cb: Tensor, cr: Tensor) -> Tensor:
-    """Colors of a luma and two color differences, gamma-encoded, not clamped (ITU-R BT.601-7, 2.5).
+    """Return the gamma-encoded colors of a luma and two color differences, not clamped (ITU-R BT.601-7, 2.5).
 
     Args:
         luma: of any shape.
-        cb: in [-0.5, 0.5], of a shape that broadcasts with that of luma.
-        cr: likewise.
+        cb: in [-0.5, 0.5], broadcast with luma.
+        cr: in [-0.5, 0.5], broadcast with luma.
 
     Returns:
         Red, green and blue along a new last dimension.

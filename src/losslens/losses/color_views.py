@@ -1,4 +1,4 @@
-"""Views of color: what is left of a pixel in other color spaces. Each looks at every pixel by itself."""
+"""Views of color: every pixel by itself, in other color spaces."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from losslens.losses.views import LEVEL, check_images, precise, project, unit
 
 
 def decode_srgb(encoded: Tensor) -> Tensor:
-    """Return the linear light of gamma-encoded values; below 0 the linear part goes on (IEC 61966-2-1)."""
+    """Return the linear light of gamma-encoded values; the linear part continues below 0 (IEC 61966-2-1)."""
     power = ((encoded.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
     return torch.where(encoded > 0.04045, power, encoded / 12.92)
 
@@ -29,7 +29,7 @@ class Hue(nn.Module):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return `(N, 2, H, W)`, of length 1 but for gray."""
+        """Return `(N, 2, H, W)`, of length 1 except for gray."""
         check_images(images)
         red, green, blue = precise(images).unbind(1)
         axes = torch.stack([red - (green + blue) / 2, 3**0.5 / 2 * (green - blue)], dim=1)

@@ -1,4 +1,4 @@
-"""Is this loss usable? Asked once before training, so that no step has to."""
+"""Check once, before training, that a loss is usable."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ def check_loss(loss: nn.Module, images: Tensor) -> None:
     """Check that a loss of `(input, target)` gives a finite scalar that a network can learn from.
 
     Args:
-        loss: any module that compares reconstructions with originals.
         images: originals, float `(N, 3, H, W)` in [0, 1]; their mirror images stand in for reconstructions.
 
     Raises:

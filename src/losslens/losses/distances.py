@@ -1,4 +1,4 @@
-"""How features are compared, where torch has no module for it. All are means over the batch and 0 at equality."""
+"""Distances of features that torch does not have. All are means over the batch and 0 at equality."""
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,6 @@ class Charbonnier(nn.Module):
     """Mean of `sqrt(d^2 + epsilon^2) - epsilon`: L1 with a round tip.
 
     Source: Lai, Huang, Ahuja and Yang, 2017, arXiv:1704.03915; the subtraction makes it 0 at equality.
-
-    Args:
-        epsilon: width of the tip.
 
     Raises:
         ValueError: if epsilon is not above 0.
@@ -96,9 +93,6 @@ class Quantile(nn.Module):
     At the minimum a share q of targets lies below the reconstruction: 0.5 is half of L1. Not symmetric.
     Source: Koenker and Bassett, 1978, doi:10.2307/1913643.
 
-    Args:
-        q: the quantile.
-
     Raises:
         ValueError: if q is not between 0 and 1.
     """
@@ -144,10 +138,6 @@ class SlicedWasserstein(nn.Module):
     difference (sliced 1-Wasserstein distance, whose directions are drawn once). Blind to where things are.
     Source: Bonneel, Rabin, Peyre and Pfister, 2015, doi:10.1007/s10851-014-0506-3.
 
-    Args:
-        directions: how many.
-        seed: of the directions.
-
     Raises:
         ValueError: if there are fewer than 1.
     """
@@ -171,10 +161,10 @@ class SlicedWasserstein(nn.Module):
         return ((axes @ first).sort(dim=-1).values - (axes @ second).sort(dim=-1).values).abs().mean()
 
     def _axes(self, values: Tensor) -> Tensor:
-        """Draw the directions for so many channels, once."""
+        """Return the directions for this number of channels, drawn once."""
         key = (values.shape[1], values.dtype, values.device)
         if key not in self.drawn:
-            with torch.inference_mode(False):  # they are used in training, too
+            with torch.inference_mode(False):  # training cannot use inference tensors
                 generator = torch.Generator().manual_seed(self.seed)
                 drawn = torch.randn(self.directions, values.shape[1], generator=generator, dtype=torch.float64)
                 unit_length = drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Losses of trained networks whose channels were weighted by people's judgments. Not imported with the package."""
+"""Losses of trained networks with channel weights fitted to human judgments. Not imported with the package."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from losslens.losses.loss import check_pair
 from losslens.losses.networks import NETWORKS, Network, run
 from losslens.losses.views import check_images, precise
 
-WEIGHTS = Path(torchmetrics.functional.image.__file__).parent  # of channels, which torchmetrics brings
-HEADS = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze"}  # files of LPIPS by network
-EPSILON = 1e-8  # of LPIPS
+WEIGHTS = Path(torchmetrics.functional.image.__file__).parent  # folder of the channel weights
+HEADS = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze"}  # LPIPS's name of each network's file
+EPSILON = 1e-8  # as in LPIPS, added to squared lengths
 DISTS_CONSTANT = 1e-6
 
 
 class LPIPS(nn.Module):
-    """Two images are equal when a trained network's answers are, weighted as people's judgments were found to be.
+    """Two images are equal when a trained network's answers are, weighted to match human judgments.
 
     Formula: the sum over layers of the mean over places of the squared differences of answers of unit length, weighted
     by channel; 0 at equality. Half precision is computed in float32. The weights of the channels are those of version
@@ -28,7 +28,7 @@ class LPIPS(nn.Module):
 
     Args:
         network: `alexnet`, `vgg16` or `squeezenet`.
-        weights: as of `Network`.
+        weights: as for `Network`.
 
     Raises:
         ValueError: as of `Network`.
@@ -76,7 +76,7 @@ class DISTS(nn.Module):
     Source: Ding, Ma, Wang and Simoncelli, 2020, arXiv:2004.07728.
 
     Args:
-        weights: of VGG16, as of `Network`.
+        weights: of VGG16, as for `Network`.
 
     Raises:
         ValueError: as of `Network`.
@@ -125,6 +125,6 @@ class DISTS(nn.Module):
         return answers
 
     def _pool(self, features: Tensor) -> Tensor:
-        """Halve: the root of the local mean of squares, where max pooling was."""
+        """Halve the size by L2 pooling, the root of the local mean of squares."""
         window = self.window.to(features).expand(features.shape[1], 1, 3, 3)
         return (F.conv2d(features.square(), window, stride=2, padding=1, groups=features.shape[1]) + 1e-12).sqrt()

@@ -2,17 +2,17 @@
 
 from torch import Tensor, nn
 
-from losslens.losses.views import check_size
+from losslens.losses.views import LinearView, check_size
 
-ROUNDING = 1e-5  # by which a view's values may leave their range
+ROUNDING = 1e-5  # tolerance of a view's range
 
 
 class Loss(nn.Module):
     """Two images are equal when their views are equal.
 
     Formula: `distance(view(input), view(target))`. The mean over batch and features is the distance's affair
-    (`torch.nn.L1Loss` and `torch.nn.MSELoss` take it); gamma-encoded values; what a view pads and what a distance adds
-    to a divisor, they say. 0 at equality, larger is worse.
+    (`torch.nn.L1Loss` and `torch.nn.MSELoss` take it); values are gamma-encoded; a view documents its padding, a
+    distance its epsilon. 0 at equality, larger is worse.
 
     Args:
         view: module from images `(N, 3, H, W)` to features.
@@ -35,7 +35,7 @@ class Loss(nn.Module):
         return distance.to(input.dtype)
 
     def check(self, images: Tensor) -> None:
-        """Check that the distance can compare what the view gives of originals `(N, 3, H, W)`.
+        """Check that the distance can compare the view's features of originals `(N, 3, H, W)`.
 
         Raises:
             ValueError: as the distance does, if it has a `check(features)` of its own.
@@ -45,13 +45,16 @@ class Loss(nn.Module):
             check(self.view(images))
 
 
+def linear_view(loss: nn.Module) -> LinearView | None:
+    """Return a loss's view if it is linear, else None."""
+    view = loss.view if isinstance(loss, Loss) else None
+    return view if isinstance(view, LinearView) else None
+
+
 def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 1) -> None:
-    """Check the shapes of what is compared.
+    """Check the shapes of reconstructions and originals.
 
     Args:
-        input: reconstructions.
-        target: originals.
-        name: of the loss.
         side: smallest height and width, in pixels.
 
     Raises:
@@ -72,12 +75,12 @@ def check_pair(input: Tensor, target: Tensor, name: str = "a loss", side: int = 
 
 
 class UnitRange(nn.Module):
-    """What compares values in [0, 1], and nothing else; its `name` is told."""
+    """A distance of values in [0, 1] only, called `name` in errors."""
 
     name: str
 
     def check(self, features: Tensor) -> None:
-        """Check originals, or what a view gives of them.
+        """Check originals, or a view's features of them.
 
         Raises:
             ValueError: if there are values outside of [0, 1].

@@ -1,4 +1,4 @@
-"""A weighted sum of losses, with weights that stay, follow a schedule, or are learned."""
+"""A weighted sum of losses, with weights that are constant, scheduled or learned."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,14 @@ class Mix(nn.Module):
     Formula: `sum_k weights[k] * terms[k](input, target)`. 0 at equality if its terms are. Blind to what all are blind
     to. While it trains (`mix.train()`), weights may move: a scheduled one is that of `step` of `num_steps`; with
     `uncertainty` it is `sum_k exp(-s_k) terms[k] + s_k`, whose `s_k = log(sigma_k^2)` are parameters to be learned,
-    which may be negative. Elsewhere (`mix.eval()`) weights are those given, the last ones of a schedule, so that values
-    compare over training, and with those of other networks.
+    which may be negative. In `mix.eval()` weights are those given, the last ones of a schedule, so that values are
+    comparable over training and between networks.
     Source of the uncertainty: Kendall, Gal and Cipolla, 2018, arXiv:1705.07115.
 
     Args:
-        terms: losses by name.
-        weights: of each of them: a number, where 0 leaves a term out of the sum, which is logged all the same; or a
-            schedule, points `[share, weight]` of training, from 0 to 1, with straight lines between them.
-        uncertainty: whether to learn them. They begin at those given.
+        weights: by term: a number, where 0 only logs the term; or a schedule, points `[share, weight]`, shares of
+            training from 0 to 1, with straight lines between them.
+        uncertainty: learn the weights, starting at those given.
 
     Raises:
         ValueError: if there is no term, if a weight is no number of 0 or more, or all are 0, if a schedule is none, or
@@ -64,9 +63,9 @@ class Mix(nn.Module):
             self.terms = nn.ModuleDict(terms)
         except KeyError as error:
             raise ValueError(f"a term cannot have this name: {error.args[0]}: use another one") from error
-        self.num_steps: int | None = None  # of training; until it is known, no schedule moves
+        self.num_steps: int | None = None  # None: schedules do not move
         if self.schedules:
-            self.register_buffer("step", torch.tensor(0), persistent=False)  # whoever trains knows where it goes on
+            self.register_buffer("step", torch.tensor(0), persistent=False)  # training sets it at its start
         self.log_variances: nn.ParameterDict | None = None
         if uncertainty:
             still = [name for name, weight in self.weights.items() if not weight or name in self.schedules]
@@ -87,7 +86,7 @@ class Mix(nn.Module):
         return {name: term(input, target) for name, term in self.terms.items()}
 
     def total(self, parts: Mapping[str, Tensor], moving: Mapping[str, Tensor]) -> Tensor:
-        """Add the terms up with their weights, of which some move."""
+        """Return the weighted sum of terms; `moving` replaces the weights given."""
         weights = {name: moving.get(name, weight) for name, weight in self.weights.items()}
         summands = [weights[name] * value for name, value in parts.items() if name in moving or weights[name]]
         if self.training and self.log_variances is not None:
@@ -96,7 +95,7 @@ class Mix(nn.Module):
         return total.to(next(iter(parts.values())).dtype)
 
     def moving_weights(self) -> dict[str, Tensor]:
-        """Return the weights of this step that are scheduled or learned, scalars; none where they are those given."""
+        """Return this step's scheduled or learned weights, scalars; empty where the weights given hold."""
         if not self.training:
             return {}
         if self.log_variances is not None:
@@ -107,7 +106,7 @@ class Mix(nn.Module):
         return {name: _between(points, share) for name, points in self.schedules.items()}
 
     def advance(self, *_: Any) -> None:
-        """Count a step of training, as a hook of the optimizer that takes it."""
+        """Count a step of training, as an optimizer's hook."""
         self.step += 1
 
     def check(self, images: Tensor) -> None:
@@ -132,7 +131,7 @@ def _weight(name: str, weight: object) -> float:
 
 
 def _points(name: str, points: Points) -> list[tuple[float, float]]:
-    """Check a schedule."""
+    """Return the points of a schedule, checked."""
     try:
         read = [(float(share), _weight(name, weight)) for share, weight in points]
     except (TypeError, ValueError):
@@ -147,7 +146,7 @@ def _points(name: str, points: Points) -> list[tuple[float, float]]:
 
 
 def _between(points: Sequence[tuple[float, float]], share: Tensor) -> Tensor:
-    """Read a schedule at a share of training; where two points have one share, it jumps to the second."""
+    """Return a schedule's weight at a share of training; it jumps where two points have the same share."""
     weight = torch.full_like(share, points[0][1])
     for (start, before), (end, after) in pairwise(points):
         way = (share - start).clamp(0, end - start) / (end - start) if end > start else (share >= end).to(share)

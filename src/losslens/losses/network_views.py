@@ -17,7 +17,6 @@ class RandomFeatures(nn.Module):
 
     Args:
         widths: channels of each layer.
-        seed: of the weights.
 
     Raises:
         ValueError: if there is no layer.

@@ -1,4 +1,4 @@
-"""Trained networks of torchvision, and the losses that compare what they answer. Not imported with the package."""
+"""Pretrained networks of torchvision, and losses that compare their features. Not imported with the package."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Known(NamedTuple):
-    """A network of torchvision: how it is made, its weights, where its layers end, the smallest image it takes."""
+    """A network of torchvision: constructor, weights, ends of its layers, smallest side of an image in pixels."""
 
     make: Callable[..., nn.Module]
     weights: Any
@@ -42,12 +42,7 @@ NETWORKS = {
 
 
 class Normalize(nn.Module):
-    """Images minus the mean over the standard deviation that a network was trained with.
-
-    Args:
-        mean: of red, green and blue.
-        std: likewise.
-    """
+    """Subtract the channels' means of a network's training images, and divide by their standard deviations."""
 
     mean: Tensor
     std: Tensor
@@ -58,23 +53,21 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images `(N, 3, H, W)` so."""
+        """Return normalized images `(N, 3, H, W)`."""
         return (images - self.mean.to(images)) / self.std.to(images)
 
 
 class Network(nn.Module):
-    """The convolutional layers of a network that was trained to name photographs (ImageNet), frozen.
+    """The convolutional layers of a network trained on ImageNet, frozen.
 
-    Images minus ImageNet's mean over its standard deviation give what each layer answers after its last ReLU. The
-    weights are downloaded once, with a checksum, to where torch keeps them (`TORCH_HOME`); they are no part of a
-    checkpoint. Half precision is computed in float32.
+    Images are normalized by ImageNet's mean and standard deviation; each layer's features are those after its last
+    ReLU. The weights are downloaded once, with a checksum, to torch's folder (`TORCH_HOME`), and are not saved in
+    checkpoints. Half precision is computed in float32.
 
     Args:
         name: `vgg16`, `vgg19`, `alexnet` or `squeezenet` (1.1).
-        weights: file of other weights, or a URL that ends on the first digits of their SHA-256, `-0123abcd.pth`; None:
+        weights: file of other weights, or a URL that ends in the first digits of their SHA-256, `-0123abcd.pth`; None:
             torchvision's.
-        mean: subtracted from red, green and blue.
-        std: by which they are divided then.
 
     Raises:
         ValueError: if there is no such network, or if its weights cannot be had.
@@ -106,7 +99,7 @@ class Network(nn.Module):
         self.normalize = Normalize(mean, std)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return what the layers answer to images `(N, 3, H, W)` in [0, 1], each `(N, C, h, w)`.
+        """Return each layer's features `(N, C, h, w)` of images `(N, 3, H, W)` in [0, 1].
 
         Raises:
             ValueError: if an image is too small.
@@ -121,7 +114,7 @@ class Network(nn.Module):
 
 
 def freeze(network: nn.Module) -> nn.Module:
-    """Make all parameters and buffers of a network buffers that no optimizer and no checkpoint takes; returns it."""
+    """Turn a network's parameters and buffers into non-persistent buffers, in place; returns the network."""
     for module in network.modules():
         held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         for key, value in held:
@@ -139,7 +132,7 @@ def run(layer: nn.Module, features: Tensor) -> Any:
 
 
 def _load(name: str, place: str) -> dict[str, Tensor]:
-    """Read weights from a file, or from a URL of which torch keeps what it downloaded."""
+    """Read weights from a file or URL; torch caches downloads."""
     if "://" in place and not HASH_REGEX.search(place.rpartition("/")[2]):
         raise ValueError(f"weights {place} have no checksum in their name: it ends on -0123abcd.pth, of the SHA-256")
     try:
@@ -165,7 +158,7 @@ def _load(name: str, place: str) -> dict[str, Tensor]:
 
 
 def told(error: Exception) -> str:
-    """Return the sentence of a message that says most: torch lists what does not fit below its first line."""
+    """Return the most telling sentence of an error: torch lists mismatches below its first line."""
     first, *others = str(error).splitlines() or [type(error).__name__]
     return others[-1].strip() if others and first.endswith(":") else first.partition(". ")[0]
 
@@ -177,9 +170,9 @@ class NetworkFeatures(nn.Module):
     `(N, 3, H, W)` gives `(N, F)`.
 
     Args:
-        network: its name.
+        network: name, as for `Network`.
         layers: numbers of layers, from 1; None: all.
-        weights: as of `Network`.
+        weights: as for `Network`.
 
     Raises:
         ValueError: as of `Network`, or if there is no such layer.
@@ -191,7 +184,7 @@ class NetworkFeatures(nn.Module):
         self.indices = _indices(self.network, layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the answers in one row, `(N, F)`."""
+        """Return the features in one row, `(N, F)`."""
         answers = self.network(images)
         return in_one_row([answers[index] for index in self.indices])
 
@@ -211,10 +204,10 @@ class NetworkLoss(nn.Module):
     Source: Johnson, Alahi and Fei-Fei, 2016, arXiv:1603.08155; Gatys, Ecker and Bethge, 2016.
 
     Args:
-        network: its name.
+        network: name, as for `Network`.
         distance: module of `(input, target)` features to a scalar.
-        layers: as of `NetworkFeatures`.
-        weights: as of `Network`.
+        layers: as for `NetworkFeatures`.
+        weights: as for `Network`.
 
     Raises:
         ValueError: as of `NetworkFeatures`.

@@ -14,15 +14,15 @@ from losslens.losses.views import LinearView, Luma, precise
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5  # pixels
 SSIM_CONSTANTS = (0.01**2, 0.03**2)
-FLOOR = 0.01  # below it a term of a product is continued by a hyperbola
+FLOOR = 0.01  # below it, factors of a product follow a hyperbola
 VIF_SIDE = 41  # pixels
-VIF_WINDOWS = (17, 9, 5, 3)  # pixels, with a sigma of a fifth
+VIF_WINDOWS = (17, 9, 5, 3)  # pixels; sigma is a fifth
 VIF_NOISE = 2.0
 VIF_EPSILON = 1e-8
 YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 PREWITT = ((1 / 3, 0.0, -1 / 3),) * 3
 GMSD_CONSTANT = 170 / 255**2
-HAAR_CONSTANT = 30 / 255**2  # of squared values
+HAAR_CONSTANT = 30 / 255**2  # in units of squared values
 HAAR_SLOPE = 4.2
 HAAR_SCALES = 3
 
@@ -68,7 +68,7 @@ class MSSSIM(UnitRange):
         return loss
 
     def _terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Return luminance, and contrast and structure, of every window."""
+        """Return luminance, and contrast times structure, of every window."""
         mean = blur(first, self.line), blur(second, self.line)
         product = mean[0] * mean[1]
         squares = mean[0].square() + mean[1].square()
@@ -117,7 +117,7 @@ class VIF(nn.Module):
         return loss
 
     def _channel(self, first: Tensor, second: Tensor, line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return how `first` follows from `second` in every window: gain, variance that remains, variance of second."""
+        """Predict `first` from `second` in every window: return gain, residual variance, variance of `second`."""
         means = blur(first, line), blur(second, line)
         of_first = (blur(first.square(), line) - means[0].square()).relu()
         of_second = (blur(second.square(), line) - means[1].square()).relu()
@@ -192,7 +192,7 @@ class HaarPSI(nn.Module):
         colors = (F.avg_pool2d(F.pad(each[:, 1:], (0, 1, 0, 1)), 2, stride=1).abs() for each in (first, second))
         similarity = torch.cat([fine, _similar(*colors).mean(1, keepdim=True)], dim=1)
         weights = torch.cat([coarse, coarse.mean(1, keepdim=True)], dim=1)
-        weights = weights + torch.finfo(weights.dtype).eps  # where both images are black
+        weights = weights + torch.finfo(weights.dtype).eps  # black pairs would divide by 0
         best = 1 / (1 + math.exp(-HAAR_SLOPE))
         lost = ((best - (HAAR_SLOPE * similarity).sigmoid()) * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
         # 1 - (logit(best - lost) / slope)^2, without differences of nearly equal numbers
@@ -223,7 +223,7 @@ class FocalFrequency(nn.Module):
 
 
 def _halved(images: Tensor) -> Tensor:
-    """Average 2x2 pixels; both sides get a line of zeros at the end if one of them is odd, as in the references."""
+    """Average 2x2 pixels; both sides get a line of zeros at the end if either is odd, as in the references."""
     odd = max(images.shape[-2] % 2, images.shape[-1] % 2)
     return F.avg_pool2d(F.pad(images, (0, odd, 0, odd)), 2)
 

@@ -1,4 +1,4 @@
-"""Views of shape: what is left of images when pixels are compared with their neighbors, in each channel by itself."""
+"""Views of shape: pixels compared with their neighbors, in each channel by itself."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from losslens.losses.views import LEVEL, check_size, precise, unit
 
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
-BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)  # of Burt and Adelson's pyramid
+BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)  # kernel of Burt and Adelson's pyramid
 
 
 def _check_places(images: Tensor) -> None:
@@ -16,18 +16,18 @@ def _check_places(images: Tensor) -> None:
 
 
 def correlate(images: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate every channel of `(N, C, H, W)` with one kernel `(h, w)`, where that lies within the image."""
+    """Correlate every channel of `(N, C, H, W)` with one kernel `(h, w)`, without padding."""
     filtered: Tensor = F.conv2d(images.flatten(0, 1)[:, None], kernel.to(images)[None, None])
     return filtered.view(*images.shape[:2], *filtered.shape[2:])
 
 
 def repeat_borders(images: Tensor, width: int) -> Tensor:
-    """Repeat border pixels outwards, so many times."""
+    """Repeat border pixels outwards, `width` times."""
     return F.pad(images, (width, width, width, width), mode="replicate")
 
 
 def blur(images: Tensor, line: Tensor) -> Tensor:
-    """Correlate with a line of weights, made to sum to 1, along rows and along columns, within the image."""
+    """Correlate with a line of weights, normalized to sum 1, along rows and columns, without padding."""
     line = line.to(images)
     line = line / line.sum()
     return correlate(correlate(images, line[None]), line[:, None])
@@ -39,7 +39,7 @@ def smooth(images: Tensor, line: Tensor) -> Tensor:
 
 
 def gaussian(size: int, sigma: float) -> Tensor:
-    """Return so many weights of a Gaussian, an odd number, around its middle; sigma in pixels."""
+    """Return an odd number of weights of a centered Gaussian, not normalized; sigma in pixels."""
     return torch.exp(-0.5 * ((torch.arange(size) - size // 2) / sigma) ** 2)
 
 
@@ -88,7 +88,7 @@ class Lowpass(nn.Module):
     features of that shape. Nearly blind to detail finer than sigma.
 
     Args:
-        sigma: of the Gaussian, in pixels.
+        sigma: in pixels.
 
     Raises:
         ValueError: if it is not above 0.
@@ -116,7 +116,7 @@ class Highpass(Lowpass):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the blur takes away, `(N, C, H, W)`."""
+        """Return images minus their blur, `(N, C, H, W)`."""
         return images - super().forward(images)
 
 
@@ -130,7 +130,7 @@ class LaplacianPyramid(nn.Module):
     arXiv:1707.05776.
 
     Args:
-        levels: bands before the rest; a level needs 2 pixels.
+        levels: bands above the coarsest; sides must be at least `2^levels` pixels.
 
     Raises:
         ValueError: if there are fewer than 1, or if an image is too small for them.
@@ -159,7 +159,7 @@ class LaplacianPyramid(nn.Module):
 
 
 def _doubled(images: Tensor, dim: int, size: int) -> Tensor:
-    """Put means between neighbors along a dimension; the last one is repeated."""
+    """Interpolate to `size`, about twice as large, along a dimension; the last value is repeated."""
     last = images.shape[dim] - 1
     following = torch.cat([images.narrow(dim, 1, last), images.narrow(dim, last, 1)], dim)
     return torch.stack([images, (images + following) / 2], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, size)

@@ -1,4 +1,4 @@
-"""Structural similarity as a loss. Not imported with the package: it needs torchmetrics, the others torch alone."""
+"""Structural similarity as a loss. Needs torchmetrics; not imported with the package."""
 
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -6,7 +6,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from losslens.losses.loss import UnitRange, check_pair
 from losslens.losses.views import precise
 
-PADDING = 5  # pixels that half a window of 11 reflects at the border
+PADDING = 5  # pixels reflected at the border: half a window of 11
 
 
 class SSIM(UnitRange):

@@ -1,4 +1,4 @@
-"""What a loss looks at: modules from images to features."""
+"""Views: modules from images to the features that a loss compares."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from losslens.losses.color import CB_601, CR_601, LUMA_601, LUMA_709, Direction
 
-TOLERANCE = 1e-5  # of directions: the weights are stored in float32
-LEVEL = 1 / 255  # the smallest difference between values of 8 bits that are not equal
+TOLERANCE = 1e-5  # relative; weights are stored in float32
+LEVEL = 1 / 255  # smallest difference of 8-bit values
 
 
 def check_images(images: Tensor) -> None:
@@ -25,8 +25,6 @@ def check_size(images: Tensor, name: str, side: int) -> None:
     """Check that images `(..., H, W)` are large enough.
 
     Args:
-        images: of any kind.
-        name: of what compares or looks at them.
         side: smallest height and width, in pixels.
 
     Raises:
@@ -38,12 +36,12 @@ def check_size(images: Tensor, name: str, side: int) -> None:
 
 
 def precise(images: Tensor) -> Tensor:
-    """Bring half precision to float32, in which powers and transforms are computed."""
+    """Convert half precision to float32, for powers and transforms."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def unit(features: Tensor, dim: int = 1) -> Tensor:
-    """Bring vectors to length 1, those shorter than 1/255 to 255 times their length: at 0 the gradient is finite."""
+    """Scale vectors to length 1, but by no more than 255, so that the gradient is finite at 0."""
     return features / features.square().sum(dim, keepdim=True).clamp(min=LEVEL**2).sqrt()
 
 
@@ -107,7 +105,7 @@ class LinearView(nn.Module):
         return unseen
 
     def sees(self, direction: Direction) -> bool:
-        """Whether the features determine the image along `direction`, a vector in RGB."""
+        """Return whether the features determine the image along `direction`, a vector in RGB."""
         axes = self.seen_axes()
         wanted = torch.tensor(direction, dtype=axes.dtype)
         unseen = wanted - axes.T @ (axes @ wanted)

@@ -6,28 +6,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Of the last layer's weights, relative to torch's initialization: at 1, free colors leave [0, 1] once features grow.
+# Last layer's weights relative to torch's initialization; at 1, free colors leave [0, 1] once features grow.
 INITIAL_GAIN = 0.3
 
 
 class Autoencoder(nn.Module):
     """Encode images to a small code and decode the code to images.
 
-    A linear path leads from each block of `stride` pixels a side to the code and on to its sub-pixels, so that a few
-    hundred steps suffice for pictures that can be looked at; what is not linear corrects it, and is zero at the start.
-    Sides that are not a multiple of the stride are padded by their edge pixels, and the reconstruction is cropped
-    back. The output is linear around mid-gray and not clamped: nothing but the loss pulls it anywhere.
+    A linear path leads from each block of `stride` x `stride` pixels to the code and back, so that a few hundred steps
+    give recognizable pictures; nonlinear corrections of it are zero at the start. Sides that are not a multiple of the
+    stride are padded by their edge pixels, and the reconstruction is cropped. The output is linear around mid-gray and
+    not clamped: only the loss pulls it.
 
-    The decoder must not paint a checkerboard into channels that the loss does not see, whose weights stay at their
-    initialization. So these are mixtures of the code, enlarged by interpolation: see `InterpolatingHead`.
+    Channels that the loss does not see keep their initial weights, which must not paint a checkerboard: these are
+    mixtures of the code, enlarged by interpolation (`InterpolatingHead`).
 
     Args:
-        stride: side in pixels of the blocks that one place of the code stands for.
-        code_channels: numbers for each block.
+        stride: side in pixels of the block that one place of the code represents.
+        code_channels: numbers per block.
         width: channels of the corrections.
         depth: residual blocks of the encoder's correction, and of the decoder's; without one, the decoder has none.
         patch: side in pixels of the patches at which the corrections see the image; divides the stride.
-        activation: makes the activation module, for instance `torch.nn.ReLU`.
 
     Raises:
         ValueError: if a number is not positive, or the patch does not divide the stride.
@@ -71,7 +70,7 @@ class Autoencoder(nn.Module):
         self.head = (
             InterpolatingHead(code_channels, patch, width) if depth else InterpolatingHead(code_channels, stride)
         )
-        self.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPU and GPU
+        self.to(memory_format=torch.channels_last)  # faster convolutions on CPU and GPU
 
     @property
     def output_layer(self) -> nn.Conv2d:
@@ -90,9 +89,9 @@ class Autoencoder(nn.Module):
                 f"image size {height}x{width} is smaller than the network's stride {self.stride}: "
                 f"use images of at least {self.stride} pixels a side, or a model with a smaller stride"
             )
-        # In this form, since an exporter that does not know the size yet cannot tell the sign of -width % stride.
+        # Not -width % stride, whose sign is unknown to an exporter with symbolic sizes.
         right, bottom = ((side + self.stride - 1) // self.stride * self.stride - side for side in (width, height))
-        if torch.compiler.is_exporting() or right or bottom:  # an exported network takes every size
+        if torch.compiler.is_exporting() or right or bottom:  # exported networks take any size
             images = F.pad(images, (0, right, 0, bottom), mode="replicate")
         images = 2 * images - 1
         code: Tensor = self.linear(images) + self.correction(images)
@@ -107,18 +106,13 @@ class Autoencoder(nn.Module):
         return images + 0.5
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruct images `(N, 3, H, W)`, whatever their size."""
+        """Reconstruct images `(N, 3, H, W)` of any size."""
         height, width = images.shape[-2:]
         return self.decode(self.encode(images))[..., :height, :width]
 
 
 class ResidualBlock(nn.Module):
-    """Add to features `(N, width, h, w)` what two 3x3 convolutions make of them, nothing at the start.
-
-    Args:
-        width: channels.
-        activation: makes the activation module.
-    """
+    """Add two 3x3 convolutions of features `(N, width, h, w)` to them, starting at zero."""
 
     def __init__(self, width: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -136,21 +130,19 @@ class InterpolatingHead(nn.Module):
     `(N, width + unused, h, w)` gives `(N, 3, h * scale, w * scale)`. At the start each output channel is a random
     mixture of the first features, enlarged smoothly, and weak enough to stay inside [0, 1] around mid-gray. A channel
     that the loss does not see keeps these weights, and shows no grid; one that it sees learns a kernel for every
-    sub-pixel.
-    One convolution at low resolution is much cheaper than one over enlarged features. Aitken et al. 2017,
+    sub-pixel. One convolution at low resolution is much cheaper than one over enlarged features. Aitken et al. 2017,
     arXiv:1707.02937, start sub-pixel kernels as nearest-neighbor interpolation; bilinear here.
 
     Args:
         width: channels of the features that are mixed at the start.
-        scale: factor of enlargement.
-        unused: channels of further features, which only learning brings in.
+        unused: channels of further features, whose weights are zero at the start.
     """
 
     def __init__(self, width: int, scale: int, unused: int = 0) -> None:
         super().__init__()
         self.scale = scale
         self.convolution = _conv(width + unused, 3 * scale**2)
-        mixture = nn.Conv2d(width, 3, 1)  # torch's own initialization of a mixture without neighborhood
+        mixture = nn.Conv2d(width, 3, 1)  # torch's initialization of a 1x1 convolution
         offsets = (torch.arange(scale) + 0.5) / scale - 0.5
         taps = torch.stack([(-offsets).clamp(min=0), 1 - offsets.abs(), offsets.clamp(min=0)], dim=1)
         with torch.no_grad():
@@ -172,7 +164,7 @@ def _conv(before: int, after: int) -> nn.Conv2d:
 
 
 def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Let a convolution add nothing until it has learned."""
+    """Set a convolution's weights and biases to zero; returns it."""
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)

@@ -1,1 +1,1 @@
-"""What a sweep shows, from its folders: results, sheet, cross table, report, TensorBoard's run of it."""
+"""Outputs of a sweep, made from its folders: results, sheet, cross table, report, TensorBoard run."""

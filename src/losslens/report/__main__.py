@@ -4,13 +4,12 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
+from losslens.console import fast_imports, one_line_errors
 from losslens.files import unique
-from losslens.sweep.errors import one_line_errors
-from losslens.sweep.start import fast_imports
 
 
 def main() -> None:
-    """Read folders from the command line, write, and say where."""
+    """Make the report of the folders on the command line, and print the paths of its files."""
     parser = argparse.ArgumentParser(prog="python -m losslens.report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="of sweeps or single runs, finished or not")
     parser.add_argument("--details", action="store_true", help="also sheets with errors and with what each loss sees")
@@ -22,9 +21,9 @@ def main() -> None:
 
 def _make(arguments: argparse.Namespace) -> None:
     with fast_imports():
+        from losslens.files import claim
         from losslens.report.make import make_report
-        from losslens.report.results import join_sweeps, load_sweep
-        from losslens.sweep.folders import claim
+        from losslens.sweep.results import join_sweeps, load_sweep
     sweeps = [load_sweep(folder) for folder in arguments.folders]
     sweep = sweeps[0]
     if len(sweeps) > 1:

@@ -1,4 +1,4 @@
-"""Rows that calibrate: what is reached without any training, in the same table and beside the same originals."""
+"""Baselines without training, in the table of the variants and beside the same originals."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,35 +14,31 @@ from torch import Tensor, nn
 from losslens.data.datamodule import fixed_images
 from losslens.data.source import Images
 from losslens.files import write
-from losslens.lens.subject import linear_view
 from losslens.losses import LinearView
-from losslens.report.baseline import FOLDER, Baseline, write_baselines
+from losslens.losses.loss import linear_view
+from losslens.pictures.grid import grid, png_summary, to_pil
 from losslens.report.linear_code import LinearCode, block_statistics
-from losslens.report.results import SweepResult, VariantResult
+from losslens.sweep.baseline import FOLDER, Baseline, write_baselines
+from losslens.sweep.results import SweepResult, VariantResult
 from losslens.training.finish import built_losses, mean_losses
 from losslens.training.fit import NUM_FIXED_IMAGES
-from losslens.training.grid import encode, grid, to_pil
 from losslens.training.metrics import reconstruction_metrics
 from losslens.training.random_stream import RandomStream
+from losslens.variant import config_key
 
 AT_ONCE = 8  # images
-QUALITIES = range(1, 96)  # of JPEG; above, Pillow advises against
+QUALITIES = range(1, 96)  # JPEG; Pillow advises against higher ones
 
 Reconstruct = Callable[[Tensor], Tensor]
 
 
 def measure_baselines(sweep: SweepResult, decode: Callable[[Mapping[str, Any]], Images]) -> None:
-    """Measure the baselines that the finished variants of a sweep ask for, and write them beside the variants.
-
-    Args:
-        sweep: with its folders.
-        decode: returns the images of a configuration of data.
-    """
+    """Measure the baselines that finished variants are configured with, and write them beside the variants."""
     left_out: list[str] = []
     groups: dict[str, list[VariantResult]] = {}
     for variant in sweep.done:
         if wanted := variant.config.get("baselines"):
-            key = repr([variant.config["data"], variant.results["code_shape"], wanted])
+            key = config_key(variant.config["data"], variant.results["code_shape"], wanted)
             groups.setdefault(key, []).append(variant)
     (sweep.folder / FOLDER).mkdir(exist_ok=True)
     found: list[Baseline] = []
@@ -64,8 +60,8 @@ def _of_group(
     ending: str,
     say: Callable[[str], None],
 ) -> Iterator[Baseline]:
-    """Measure the baselines of variants that have data and the shape of codes in common."""
-    with RandomStream().turn():  # one at a time, since networks draw weights from a generator of all threads
+    """Measure the baselines of variants with the same data and code shape."""
+    with RandomStream().own_random_state():  # one at a time: all threads share torch's generator
         losses = built_losses({each.own_loss: each.config["loss"] for each in variants}, torch.device("cpu"))
     code_shape, val = variants[0].results["code_shape"], images.val[:]
     fixed = fixed_images(images, NUM_FIXED_IMAGES)
@@ -74,7 +70,7 @@ def _of_group(
     def baseline(name: str, reconstruct: Reconstruct, beside: list[str], view: LinearView | None) -> Baseline:
         metrics, measured = _measure(reconstruct, val, losses, view)
         found = Baseline(name + ending, beside, metrics, measured, folder)
-        png = encode(to_pil(grid([fixed, reconstruct(fixed)])), len(fixed)).encoded_image_string
+        png = png_summary(to_pil(grid([fixed, reconstruct(fixed)])), len(fixed)).encoded_image_string
         write(found.picture, lambda aside: aside.write_bytes(png))
         return found
 
@@ -96,14 +92,14 @@ def _of_group(
 
 
 def block_side(code_shape: Sequence[int], image_shape: Sequence[int]) -> int:
-    """Return the side in pixels of the blocks that one place of a code stands for.
+    """Return the side, in pixels, of the square block that one position of a code covers.
 
     Args:
-        code_shape: of one code.
+        code_shape: `(C, h, w)` of one code.
         image_shape: height and width.
 
     Raises:
-        ValueError: if a code has no place for each square block.
+        ValueError: if the positions of a code do not match square blocks.
     """
     if len(code_shape) == 3:
         height, width = image_shape
@@ -114,10 +110,10 @@ def block_side(code_shape: Sequence[int], image_shape: Sequence[int]) -> int:
 
 
 def jpeg(image: Tensor, most: int) -> Tensor:
-    """Compress a float image `(3, H, W)` in [0, 1] as JPEG, at the best quality that takes so many bytes at most.
+    """Compress a float image `(3, H, W)` in [0, 1] as JPEG, at the best quality of at most `most` bytes, and decode it.
 
     Raises:
-        ValueError: if none does.
+        ValueError: if no quality fits.
     """
     picture = to_pil(image)
     low, high, best = QUALITIES.start, QUALITIES.stop - 1, b""
@@ -142,7 +138,7 @@ def _jpegs(images: Tensor, most: int) -> Tensor:
 def _measure(
     reconstruct: Reconstruct, val: Tensor, losses: Mapping[str, nn.Module], view: LinearView | None
 ) -> tuple[dict[str, float], dict[str, float | None]]:
-    """Measure reconstructions of uint8 validation images as those of variants are."""
+    """Measure reconstructions of uint8 validation images as training measures those of variants."""
     metrics = reconstruction_metrics(view)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
@@ -157,7 +153,7 @@ def _measure(
 
 
 def _partial_views(losses: Mapping[str, nn.Module]) -> dict[str, LinearView]:
-    """List the different linear views that do not see all of RGB, each by the first loss that has it."""
+    """Return the distinct linear views that do not see all of RGB, each by the first loss that has it."""
     found: dict[str, LinearView] = {}
     for name, loss in losses.items():
         view = linear_view(loss)

@@ -1,23 +1,20 @@
-"""Trained with (rows) x measured with (columns): does the variant win that was trained with what is measured?"""
+"""Losses trained with (rows) x measured with (columns): is each loss best met by the variant trained with it?"""
 
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from losslens.report.results import SweepResult, VariantResult
+from losslens.sweep.results import SweepResult, VariantResult, names_without_seeds
 from losslens.training.metrics import METRICS
+from losslens.variant import config_key
 
 HIGHER_IS_BETTER = ("psnr", "ssim", "seen_psnr")
 DIGITS = "#.4g"
-SEEDS = ("seed", "order_seed")  # what differs between the variants of a row
-DECISIVE = ("model", "loss", "optimizer", "schedule", "trainer", "data", "callbacks")  # for what a variant learns
-NOT_A_QUALITY = ("color_rank",)  # neither more nor less of it is better
+NOT_A_QUALITY = ("color_rank",)  # neither higher nor lower is better
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured of the variants of a row: mean over seeds, their standard deviation, and whether it is best."""
+    """Measurements of a row's variants: mean and standard deviation over seeds, and whether the mean is best."""
 
     mean: float | None
     spread: float | None
@@ -27,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Variants that differ in nothing but the seed; only rows of the same `data` are compared."""
+    """Variants that differ only in the seed; only rows of the same `data` are compared."""
 
     name: str
     own_loss: str
@@ -38,16 +35,16 @@ class Row:
 
 @dataclass(frozen=True)
 class CrossTable:
-    """Rows by what they were trained with; columns are losses (`loss/luma`) and metrics (`val/red`)."""
+    """Rows of trained variants; columns are losses (`loss/luma`) and metrics (`val/red`)."""
 
     rows: list[Row]
     columns: list[str]
 
     @property
     def contests(self) -> dict[str, list[str]]:
-        """Losses that were measured on rows trained with them and on others; sentences on those that others met best.
+        """Sentences, by loss, on the data sets where a row trained with another loss is best.
 
-        By loss; an empty list where a row that was trained with it is the best, or as good.
+        Only losses measured both on rows trained with them and on others; an empty list if their own are best or tie.
         """
         found: dict[str, list[str]] = {}
         for column in self.columns:
@@ -74,7 +71,7 @@ class CrossTable:
 
     @property
     def upsets(self) -> list[str]:
-        """Sentences on the losses of this sweep that were best met by a variant trained with another one."""
+        """All sentences of `contests`."""
         return [sentence for sentences in self.contests.values() for sentence in sentences]
 
 
@@ -84,17 +81,14 @@ def cross_table(sweep: SweepResult) -> CrossTable:
     names = names_without_seeds(sweep)
     for variant in sweep.done:
         groups.setdefault(names[variant.name], []).append(variant)
-    readers: dict[str, Callable[[VariantResult], float | None]] = {}
-    for loss in sweep.losses:
-        readers[f"loss/{loss}"] = lambda variant, loss=loss: variant.results["losses"].get(loss)  # type: ignore[misc]
-    for metric in METRICS[1:]:  # the first is the variant's own loss
-        readers[f"val/{metric}"] = lambda variant, metric=metric: variant.metrics.get(metric)  # type: ignore[misc]
+    losses, metrics = sweep.losses, METRICS[1:]  # the first is the variant's own loss
     measured = {
-        name: {column: _over_seeds([read(variant) for variant in group]) for column, read in readers.items()}
+        name: {f"loss/{each}": _over_seeds([v.results["losses"].get(each) for v in group]) for each in losses}
+        | {f"val/{each}": _over_seeds([v.metrics.get(each) for v in group]) for each in metrics}
         for name, group in groups.items()
     }
     rows = []
-    data = {name: repr(group[0].config.get("data")) for name, group in groups.items()}
+    data = {name: config_key(group[0].config.get("data")) for name, group in groups.items()}
     for name, group in groups.items():
         cells = {}
         rivals = [measured[other] for other in groups if data[other] == data[name]]
@@ -103,22 +97,7 @@ def cross_table(sweep: SweepResult) -> CrossTable:
             best = average is not None and average == _best(column, [each[column][0] for each in rivals])
             cells[column] = Cell(average, spread, best and len(rivals) > 1, own)
         rows.append(Row(name, group[0].own_loss, len(group), data[name], cells))
-    return CrossTable(rows, list(readers))
-
-
-def names_without_seeds(sweep: SweepResult) -> dict[str, str]:
-    """Name for each finished variant what it has in common with those that differ from it in nothing but seeds.
-
-    Variants of several commands may differ in what is no value of theirs: then each has its own name.
-    """
-    keys = [key for key in sweep.varied if key not in SEEDS] or ["loss"]
-    common, kinds = {}, defaultdict(set)
-    for variant in sweep.done:
-        name = variant.name
-        values = {key: variant.values.get(key) for key in keys}
-        common[name] = ",".join(f"{key}={value}" for key, value in values.items() if value is not None) or name
-        kinds[common[name]].add(repr([variant.config.get(part) for part in DECISIVE]))
-    return {name: shared if len(kinds[shared]) == 1 else name for name, shared in common.items()}
+    return CrossTable(rows, [*(f"loss/{each}" for each in losses), *(f"val/{each}" for each in metrics)])
 
 
 def _over_seeds(values: list[float | None]) -> tuple[float | None, float | None]:

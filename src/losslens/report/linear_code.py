@@ -1,4 +1,4 @@
-"""The best linear code of a size: what a network that is worth training has to reach."""
+"""The best linear code of a size: a network worth training has to reach its quality."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from losslens.data.stored import StoredImages
 from losslens.losses import LinearView
-from losslens.training.codes import evenly
+from losslens.pictures.grid import evenly
 
-MAX_IMAGES = 2000  # that the code is fitted to, evenly spaced over the training images
+MAX_IMAGES = 2000  # training images for the fit, evenly spaced
 AT_ONCE = 16  # images
 
 
@@ -21,7 +21,7 @@ class Blocks:
     Args:
         side: in pixels.
         mean: float64 `(3 * side**2,)`, channel by channel.
-        covariance: float64, of as many rows and columns.
+        covariance: float64 `(3 * side**2, 3 * side**2)`.
     """
 
     side: int
@@ -47,13 +47,12 @@ def block_statistics(images: Tensor | StoredImages, side: int) -> Blocks:
 
 
 class LinearCode:
-    """The linear code of a size that loses least, in mean square: Karhunen-Loève transform of blocks, known as PCA.
+    """Linear code with the least mean squared error of its size: Karhunen-Loève transform (PCA) of blocks.
 
-    Under a linear view it is that of what the view sees, and the way back to RGB is the one of least norm.
+    Under a linear view the error is that of the features, which the pseudoinverse maps back to RGB.
 
     Args:
-        blocks: statistics of the training images.
-        numbers: of the code, for each block.
+        numbers: size of the code per block.
         view: None for RGB itself.
     """
 

@@ -1,4 +1,4 @@
-"""Make all that a sweep shows, from its folders; what studies trained variants needs their data."""
+"""Make the outputs of a sweep from its folders; studies and baselines need the data, too."""
 
 import os
 from collections.abc import Callable
@@ -13,11 +13,10 @@ from threadpoolctl import threadpool_limits
 from losslens.files import write, write_json
 from losslens.report.baselines import measure_baselines
 from losslens.report.page import write_page
-from losslens.report.results import SweepResult
-from losslens.report.shared import Shared, decoded
-from losslens.report.sheet import films, write_progress, write_sheets
-from losslens.report.study import Study, study_sweep
-from losslens.report.tensorboard import write_sweep_run
+from losslens.report.sheet import films, write_progress, write_sheets, write_sweep_run
+from losslens.study.shared import Shared, decoded
+from losslens.study.study import Study, study_sweep
+from losslens.sweep.results import SweepResult
 
 Makers = dict[str, Callable[[], list[Path] | None]]
 
@@ -27,16 +26,16 @@ def make_report(
 ) -> tuple[list[Path], list[str]]:
     """Write results, sheets, the sweep's TensorBoard run and the report into the sweep's folder.
 
-    What cannot be written does not keep the rest from being written.
+    An output that fails does not stop the others.
 
     Args:
-        sweep: as it is now; it may still run.
-        details: whether to write sheets with errors and with what each loss sees, too.
-        study: whether to study trained variants, which takes their data.
-        shared: what was made of the data already.
+        sweep: may still be running.
+        details: whether to add sheets with errors and with what each loss sees.
+        study: whether to study trained variants and measure baselines, which needs the data.
+        shared: values that are made already, such as decoded images.
 
     Returns:
-        The pages and pictures to look at, and what went wrong.
+        Paths of pages and pictures to look at, and error messages.
     """
     folder = sweep.folder
     known = Shared() if shared is None else shared
@@ -51,13 +50,13 @@ def make_report(
 
     measuring: Makers = {}
     if study:
-        import sklearn.linear_model  # noqa: F401, whose libraries are to be there when they are limited
+        import sklearn.linear_model  # noqa: F401, its libraries must be loaded to be limited below
 
         measuring["study of codes and colors"] = lambda: studies.update(study_sweep(sweep, known, notes.append))
         measuring["baselines"] = lambda: measure_baselines(sweep, lambda data: decoded(data, known))
     if pictured:
         measuring["progress.webp"] = lambda: write_progress(drawn(), folder)
-        if not alone:  # its folder is a variant's run already
+        if not alone:  # the folder is already a variant's run
             measuring["TensorBoard run of the sweep"] = lambda: write_sweep_run(drawn(), folder)
     _, errors = _attempt(measuring)
 
@@ -72,25 +71,25 @@ def make_report(
 
 
 def _attempt(makers: Makers) -> tuple[list[Path], list[str]]:
-    """Make things at once, by name; returns what is to be looked at, and what went wrong."""
+    """Call makers in parallel; return the paths to look at, and error messages."""
     shown: dict[str, list[Path]] = {}
     errors: dict[str, str] = {}
 
     def attempt(what: str) -> None:
         try:
             shown[what] = makers[what]() or []
-        except Exception as error:  # a finished training does not fail for want of a picture
+        except Exception as error:  # a missing picture must not fail a finished training
             errors[what] = f"no {what}: {type(error).__name__}: {error}"
 
     pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-    with threadpool_limits(1, user_api="blas"), pool:  # more threads for each would take longer
+    with threadpool_limits(1, user_api="blas"), pool:  # more threads per maker are slower
         list(pool.map(attempt, makers))
     paths = [path for what in makers for path in shown.get(what, [])]
     return paths, [errors[what] for what in makers if what in errors]
 
 
 def write_results(sweep: SweepResult, folder: Path) -> None:
-    """Write `results.csv` and `results.json`, a row a variant, and below them those of baselines."""
+    """Write `results.csv` and `results.json`: one row per variant, then one per baseline."""
     rows = [*sweep.rows, *(baseline.row for baseline in sweep.baselines)]
     table = pd.DataFrame(rows).set_index("variant")
     write(folder / "results.csv", lambda aside: table.to_csv(aside))

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens from disk and asks nobody for anything."""
+"""The report: HTML that opens from disk and loads nothing from elsewhere."""
 
 import shlex
 from collections import defaultdict
@@ -11,26 +11,28 @@ from typing import Any
 from markupsafe import Markup
 
 from losslens.build import flat_settings
-from losslens.files import numbered, write, write_text
+from losslens.files import numbered, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
-from losslens.page.render import NOTHING, picture, render
-from losslens.report.baseline import Baseline
-from losslens.report.blindness import measure_responses
+from losslens.pictures.grid import write_picture
+from losslens.pictures.page import NOTHING, picture, render
+from losslens.pictures.sheet import sheet
+from losslens.report.blind_spots import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
 from losslens.report.plots import clouds, curves, line_styles
-from losslens.report.results import SweepResult, VariantResult
-from losslens.report.sheet import detail_rows, pages, sheet
-from losslens.report.study import Study
-from losslens.report.study_page import study_contents
-from losslens.report.study_words import describe_study
-from losslens.report.words import against_linear_code, describe
+from losslens.report.sheet import detail_rows, pages
+from losslens.report.words import against_linear_code, describe_variant
+from losslens.study.page import study_contents
+from losslens.study.study import Study
+from losslens.study.words import describe_study
+from losslens.sweep.baseline import Baseline
+from losslens.sweep.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
 
 DECIMALS = {"psnr": 1, "seen_psnr": 1, "color_rank": 2}
-OF_OWN_LOSS = ("loss", "seen_error", "seen_psnr")  # whose meaning is another one for every variant
+OF_OWN_LOSS = ("loss", "seen_error", "seen_psnr")  # not comparable between variants
 VARIANTS_ON_A_PAGE = 40
-SMALL = 0.01  # below, two digits are shown instead of three decimals
+SMALL = 0.01  # smaller values are shown with two digits instead of three decimals
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,8 @@ class Number:
 
     Args:
         value: None if it was not measured.
-        text: as shown.
-        heat: 0 for the best of its column, 1 for the worst; None where none is better.
+        heat: 0 for the best of its column, 1 for the worst; None if the column is not ranked.
         own: whether the variant's own loss sees it.
-        best: whether it is marked as the best of its column.
     """
 
     value: float | None
@@ -53,26 +53,21 @@ class Number:
 
 
 def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence[str], folder: Path) -> Path:
-    """Write `report.html`, beside it the pictures of studies, and for every so many variants a further page.
+    """Write `report.html`, the pictures of studies, and a further page for every 40 variants; return the first page.
 
-    The first page has the tables of all variants; sheets, curves and what is said of each are on the pages of theirs.
+    The first page has the tables of all variants; each page has the sheets, curves and sections of its own variants.
 
     Args:
-        sweep: with its folders.
-        studies: of its variants, as far as there are any.
-        notes: why there are no others.
-        folder: to write into.
-
-    Returns:
-        The path of the first page.
+        studies: by the variant's name; variants may lack one.
+        notes: reasons why they do.
     """
     shown, pictures = None, {}
     try:
         shown, pictures = study_contents(sweep, studies) if studies else (None, {})
-    except Exception as error:  # the rest of the page does without
+    except Exception as error:  # the rest of the page does not need it
         notes = [*notes, f"what was found of trained variants cannot be shown: {type(error).__name__}: {error}"]
     for name, drawn in pictures.items():
-        write(folder / f"{name}.png", lambda aside, drawn=drawn: drawn.save(aside, format="PNG", compress_level=1))  # type: ignore[misc]
+        write_picture(folder / f"{name}.png", drawn, compress_level=1)
     variants = list(sweep.variants.values())
     starts = range(0, max(len(variants), 1), VARIANTS_ON_A_PAGE)
     parts = [variants[start : start + VARIANTS_ON_A_PAGE] for start in starts]
@@ -101,7 +96,7 @@ def write_page(sweep: SweepResult, studies: Mapping[str, Study], notes: Sequence
 def _contents(
     sweep: SweepResult, studies: Mapping[str, Study], answers: Mapping[str, dict[str, Response]]
 ) -> dict[str, Any]:
-    """Gather what a page shows of its variants alone."""
+    """Gather the contents of a page that concern only its own variants."""
     variants = list(sweep.variants.values())
     surroundings = [variant.environment for variant in variants if variant.environment]
     commands = dict.fromkeys(shlex.join(["python", *each["command"]]) for each in surroundings)
@@ -140,7 +135,7 @@ def _section(
     assert originals is not None
     return {
         "variant": variant,
-        "sentences": (describe(variant) + against_linear_code(variant, baselines) if variant.done else [])
+        "sentences": (describe_variant(variant) + against_linear_code(variant, baselines) if variant.done else [])
         + (describe_study(study, variant.config["seed"]) if study else []),
         "moves_code": bool(moves_code),
         "details": picture(
@@ -197,7 +192,7 @@ def _table(variants: list[VariantResult]) -> dict[str, Any]:
 
 
 def _baselines(sweep: SweepResult) -> list[tuple[Baseline, dict[str, Number]]]:
-    """Return the cells of baselines, by the columns of both tables; they compete with nobody."""
+    """Return the cells of baselines, by the columns of both tables; they are not ranked."""
     rows = []
     for baseline in sweep.baselines:
         values = {f"loss/{name}": value for name, value in baseline.losses.items()}
@@ -217,7 +212,7 @@ def _text(metric: str, value: float | None) -> str:
 
 
 def _heat(metric: str, value: float | None, column: list[float | None]) -> float | None:
-    """Return where between the best (0) and the worst (1) of a column a value stands."""
+    """Return the position of a value between the best (0) and the worst (1) of its column."""
     numbers = [number for number in column if number is not None]
     if value is None or metric in NOT_A_QUALITY or max(numbers) == min(numbers):
         return None

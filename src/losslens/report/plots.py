@@ -6,11 +6,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from losslens.page.svg import COLORS, INK, STYLE, to_svg
-from losslens.report.results import VariantResult
-from losslens.training.clouds import color_clouds
+from losslens.pictures.clouds import color_clouds
+from losslens.pictures.svg import COLORS, INK, STYLE, to_svg
+from losslens.sweep.results import VariantResult
 
-# Lengths of lines and gaps, in their widths; the first is solid.
+# Lengths of dashes and gaps, in widths of the line; the first is solid.
 DASHES = ("", "4 2", "1 1.5", "6 2 1 2", "8 2", "2 1", "8 2 2 2", "4 1 1 1 1 1")
 CURVES = {
     "val/loss": "Own loss",
@@ -20,19 +20,19 @@ CURVES = {
 
 
 def line_styles(variants: Sequence[VariantResult]) -> list[tuple[str, str]]:
-    """Choose a color for each loss, and dashes that tell apart the variants of one loss; as SVG writes them."""
+    """Choose a color for each loss, and dashes that tell apart the variants of one loss, in SVG syntax."""
     losses = list(dict.fromkeys(variant.own_loss for variant in variants))
     styles = []
     for index, variant in enumerate(variants):
         place = losses.index(variant.own_loss)
         earlier = sum(other.own_loss == variant.own_loss for other in variants[:index])
-        dashes = place // len(COLORS) + earlier  # more losses than colors begin with other dashes
+        dashes = place // len(COLORS) + earlier  # losses that share a color start with other dashes
         styles.append((COLORS[place % len(COLORS)], DASHES[dashes % len(DASHES)]))
     return styles
 
 
 def curves(variants: Sequence[VariantResult]) -> dict[str, str]:
-    """Draw own losses and errors over the steps of training, a line for each variant; charts by their titles."""
+    """Plot own losses and errors over training steps, a line per variant; SVG by title."""
     charts = {}
     for name, title in CURVES.items():
         if not any(name in row for variant in variants for row in variant.curves):

@@ -1,54 +1,40 @@
-"""The picture of a sweep: originals above the reconstructions of every variant; over training, it moves."""
+"""The sheet of a sweep: originals above the reconstructions of every variant; also as a film of the training."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
-from losslens.files import numbered, write
-from losslens.report.results import SweepResult, VariantResult
-from losslens.report.seen import picture_of_view
-from losslens.training.grid import grid, to_pil
+from losslens.build import build_loss
+from losslens.files import numbered
+from losslens.losses.views import LinearView
+from losslens.pictures.grid import png_summary, write_picture
+from losslens.pictures.sheet import ROWS_ON_A_PAGE, sheet
+from losslens.sweep.results import SweepResult, VariantResult
 
-MIN_SIDE = 128  # pixels of an image in the sheet; smaller ones are enlarged by a whole factor
-MARGIN = 8
-STROKE = 1  # around letters: TensorBoard's thumbnails leave out three pixels of four, and letters stay readable
-ROWS_ON_A_PAGE = 20
 WEBP_QUALITY = 80
 FRAME_MILLISECONDS = 700
 LAST_FRAME_MILLISECONDS = 2500
-
-
-def sheet(originals: Tensor, rows: Mapping[str, Tensor], caption: str = "", faint: Collection[str] = ()) -> Image.Image:
-    """Set originals above other rows, with names at the left.
-
-    Args:
-        originals: float `(N, 3, H, W)` in [0, 1].
-        rows: float `(N, 3, H, W)` by name, reconstructions of variants for instance, from top to bottom.
-        caption: instead of the originals' name, where more is to be said.
-        faint: names of rows that are no variants.
-    """
-    labelled = {caption or "originals": originals, **rows}
-    scale = max(1, -(-MIN_SIDE // originals.shape[-2]))
-    enlarged = [row.repeat_interleave(scale, -1).repeat_interleave(scale, -2) for row in labelled.values()]
-    picture = to_pil(grid(enlarged))
-    font = ImageFont.load_default(max(16, originals.shape[-2] * scale // 4))
-    left = 2 * MARGIN + round(max(font.getlength(name) for name in labelled))
-    page = Image.new("RGB", (left + picture.width + MARGIN, picture.height + 2 * MARGIN), "white")
-    page.paste(picture, (left, MARGIN))
-    draw = ImageDraw.Draw(page)
-    row_height = picture.height / len(labelled)
-    for index, name in enumerate(labelled):
-        position = (left - MARGIN, MARGIN + (index + 0.5) * row_height)
-        ink = "gray" if name in faint else "black"
-        draw.text(position, name, fill=ink, font=font, anchor="rm", stroke_width=STROKE)
-    return page
+ZERO_SUM = 1e-4  # tolerance: the weights of color differences are rounded
+LAYOUT = {
+    "what each loss sees, and what it does not": {
+        "seen and unseen": ["Multiline", ["val/seen_error", "val/unseen_error"]],
+        "seen": ["Multiline", ["val/seen_error"]],
+        "unseen": ["Multiline", ["val/unseen_error"]],
+    },
+    "errors along color directions": {
+        name: ["Multiline", [f"val/{name}"]] for name in ("red", "green", "blue", "luma", "cb", "cr")
+    },
+}
 
 
 def detail_rows(variant: VariantResult, step: int) -> dict[str, Tensor]:
-    """Return what a variant's detailed rows show, by name: reconstructions, errors, and what its loss sees of both."""
+    """Return a variant's detailed rows by name: reconstructions, errors, and what its loss sees."""
     originals, reconstructions = variant.originals, variant.reconstructions(step)
     assert originals is not None
     rows = {"reconstructions": reconstructions, "absolute errors": (reconstructions - originals).abs()}
@@ -60,11 +46,11 @@ def detail_rows(variant: VariantResult, step: int) -> dict[str, Tensor]:
 
 
 def pages(sweep: SweepResult, *, details: bool = False) -> list[tuple[Image.Image, list[str]]]:
-    """Draw a sweep's sheet as it is now: a page for each set of originals, and one more for every 20 rows.
+    """Draw a sweep's sheet: a page for each set of originals, and one more for every 20 rows.
 
     Args:
-        sweep: at least one of its variants has pictures.
-        details: whether each variant also has rows for its errors and for what its loss sees.
+        sweep: with pictures of at least one variant.
+        details: whether to add rows for each variant's errors and for what its loss sees.
 
     Returns:
         Pages, and the names of the rows on each.
@@ -90,13 +76,13 @@ def pages(sweep: SweepResult, *, details: bool = False) -> list[tuple[Image.Imag
 
 
 def baseline_rows(sweep: SweepResult, variants: Sequence[VariantResult]) -> dict[str, Tensor]:
-    """Return the reconstructions of the baselines of some variants, which have the same originals, by name."""
+    """Return, by name, the reconstructions of the baselines of variants that have the same originals."""
     names = {variant.name for variant in variants}
     return {each.name: each.reconstructions for each in sweep.baselines if names & set(each.beside)}
 
 
 def same_originals(sweep: SweepResult) -> list[list[VariantResult]]:
-    """Group the variants that have pictures by their fixed images: only those of the same images share columns."""
+    """Group the variants that have pictures by their fixed images; only the same images share columns."""
     groups: list[list[VariantResult]] = []
     for variant in sweep.variants.values():
         if variant.originals is None:
@@ -117,9 +103,9 @@ def films(sweep: SweepResult) -> list[dict[int, Image.Image]]:
 
 
 def _frames(variants: Sequence[VariantResult]) -> Iterator[tuple[int, Image.Image]]:
-    """Yield steps and sheets of variants with the same originals over their training, the first untrained.
+    """Yield steps and sheets of variants with the same originals over training, from initialization on.
 
-    A variant of which that step is not kept is shown as it was last before.
+    A variant without pictures of a step is shown at its last step before.
     """
     originals = variants[0].originals
     assert originals is not None
@@ -133,17 +119,12 @@ def _frames(variants: Sequence[VariantResult]) -> Iterator[tuple[int, Image.Imag
 
 
 def write_sheets(sweep: SweepResult, folder: Path, *, details: bool = False) -> list[Path]:
-    """Write `sheet.png` and `sheet.webp`, numbered from the second page on; with details `details.png` and so on.
-
-    Returns:
-        The PNG files.
-    """
+    """Write `sheet.png` and `.webp` (`details.*` with details), numbered from the second page on; return the PNGs."""
     paths = []
     for number, (page, _) in enumerate(pages(sweep, details=details), start=1):
         path = folder / f"{numbered('details' if details else 'sheet', number)}.png"
-        write(path, lambda aside, page=page: page.save(aside, format="PNG", compress_level=4))  # type: ignore[misc]
-        small = path.with_suffix(".webp")
-        write(small, lambda aside, page=page: page.save(aside, format="WEBP", quality=WEBP_QUALITY))  # type: ignore[misc]
+        write_picture(path, page, compress_level=4)
+        write_picture(path.with_suffix(".webp"), page, quality=WEBP_QUALITY)
         paths.append(path)
     return paths
 
@@ -155,19 +136,15 @@ def write_progress(films: Sequence[Mapping[int, Image.Image]], folder: Path) -> 
         width = max(frame.width for frame in shown)  # the captions' widths differ
         shown = [_widen(frame, width) for frame in shown]
         durations = [FRAME_MILLISECONDS] * (len(shown) - 1) + [LAST_FRAME_MILLISECONDS]
-        path = folder / f"{numbered('progress', number)}.webp"
-        write(
-            path,
-            lambda aside, shown=shown, durations=durations: shown[0].save(  # type: ignore[misc]
-                aside,
-                format="WEBP",
-                save_all=True,
-                append_images=shown[1:],
-                duration=durations,
-                loop=0,
-                quality=WEBP_QUALITY,
-                method=2,  # a third of the default's time
-            ),
+        write_picture(
+            folder / f"{numbered('progress', number)}.webp",
+            shown[0],
+            save_all=True,
+            append_images=shown[1:],
+            duration=durations,
+            loop=0,
+            quality=WEBP_QUALITY,
+            method=2,  # a third of the default's time
         )
 
 
@@ -175,3 +152,45 @@ def _widen(frame: Image.Image, width: int) -> Image.Image:
     page = Image.new("RGB", (width, frame.height), "white")
     page.paste(frame, (width - frame.width, 0))
     return page
+
+
+def picture_of_view(loss: Mapping[str, Any], images: Tensor) -> Tensor | None:
+    """Draw the features of a loss's view: one feature as gray, three as red, green and blue; never rescaled.
+
+    Features of a linear view whose weights sum to 0 (color differences) are shown around mid-gray.
+
+    Args:
+        images: float `(N, 3, H, W)` in [0, 1].
+
+    Returns:
+        Float images of that shape, clamped to [0, 1]; None if the loss has no view, if its features are no image, or
+        if it cannot be built here.
+    """
+    try:
+        view = getattr(build_loss(loss), "view", None)
+        if not isinstance(view, nn.Module):
+            return None
+        with torch.no_grad():
+            features = view(images)
+    except Exception:  # a custom loss need not be importable where only its results are read
+        return None
+    if not isinstance(features, Tensor) or features.ndim != 4:
+        return None
+    if features.shape[1] not in (1, 3) or features.shape[-2:] != images.shape[-2:]:
+        return None
+    if isinstance(view, LinearView):
+        features = features + 0.5 * (view.weights.sum(1).abs() < ZERO_SUM).to(features)[:, None, None]
+    return features.expand(-1, 3, -1, -1).clamp(0, 1)
+
+
+def write_sweep_run(films: Sequence[Mapping[int, Image.Image]], folder: Path) -> None:
+    """Write the TensorBoard events of the sweep's own run into its folder, replacing earlier ones."""
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_custom_scalars(LAYOUT)
+        for number, frames in enumerate(films, start=1):
+            tag = f"all variants {number}" if number > 1 else "all variants"  # TensorBoard shows it first
+            for step, page in frames.items():
+                summary = Summary(value=[Summary.Value(tag=tag, image=png_summary(page))])
+                writer._get_file_writer().add_summary(summary, step)

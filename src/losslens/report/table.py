@@ -1,4 +1,4 @@
-"""The table at the end of a sweep: a row a variant, a column a metric."""
+"""The table at the end of a sweep: one row per variant, one column per metric."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from losslens.console import print_table, say
-from losslens.report.results import SweepResult
+from losslens.sweep.results import SweepResult
 from losslens.training.metrics import METRICS
 
 DECIMALS = {"psnr": 1, "color_rank": 2}
@@ -15,7 +15,7 @@ HEADERS = {"color_rank": "rank"}
 
 
 def print_results(console: Console, sweep: SweepResult, commands: Sequence[str]) -> None:
-    """Print every variant's metrics, what its own loss sees marked; why others have none; commands that show more."""
+    """Print each variant's metrics (marked: seen by its loss) or why it has none, and commands that show more."""
     variants = list(sweep.variants.values())
     caption = "* seen by the variant's own loss"
     if sweep.baselines:

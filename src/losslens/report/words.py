@@ -1,21 +1,21 @@
-"""What a variant's loss determined and what it left to chance, in words made from the measured numbers."""
+"""Sentences on what a variant's loss determined and what it left to chance, made from measured numbers."""
 
 from collections.abc import Mapping, Sequence
 
 from losslens.losses.color import COLOR_DIRECTIONS
-from losslens.report.baseline import Baseline
-from losslens.report.results import VariantResult
+from losslens.sweep.baseline import Baseline
+from losslens.sweep.results import VariantResult
 
-# Error along a direction, as a share of how much the originals vary along it: one constant color has a share of 1.
+# Error along a direction over the spread of the originals along it; one constant color has 1.
 DETERMINED, BY_CHANCE = 0.5, 1.0
 NO_VARIATION = 1e-3  # spread below which originals do not vary along a direction
-NO_COLOR = 0.5  # color rank of one constant color is 0
+NO_COLOR = 0.5  # color rank; one constant color has 0
 ONE_LINE = 1.1  # color rank up to which the colors lie on one line through RGB
-AS_MANY = 0.9  # share of the originals' color rank from which no dimension was lost
+AS_MANY = 0.9  # color rank over the originals', from which no dimension was lost
 
 
-def describe(variant: VariantResult) -> list[str]:
-    """Say in sentences what the reconstructions of a finished variant have of the originals, and what not."""
+def describe_variant(variant: VariantResult) -> list[str]:
+    """Describe which colors of the originals a finished variant reconstructs, and which not."""
     metrics, results = variant.metrics, variant.results
     spread: Mapping[str, float] = results["originals"]["spread"]
     shares = {
@@ -46,15 +46,14 @@ def describe(variant: VariantResult) -> list[str]:
 
 
 def against_linear_code(variant: VariantResult, baselines: Sequence[Baseline]) -> list[str]:
-    """Say how far above or below the best linear code of its size a finished variant is, in dB of what its loss sees.
+    """Compare a finished variant with the best linear code of its size: one sentence, or none without such a code.
 
-    Returns:
-        One sentence; none if there is no such code to compare with.
+    In dB of what its loss sees; in values of the loss if it has no linear view.
     """
     codes = [each for each in baselines if variant.name in each.beside and each.name.startswith("klt")]
     if not codes:
         return []
-    code, steps = codes[-1], variant.results["steps"]  # that of its own view stands below that of RGB
+    code, steps = codes[-1], variant.results["steps"]  # the last is of its own view, if there is one
     advice = (
         f" Train longer (more than trainer.max_steps={steps}) or enlarge the network (model=large): a network that "
         "loses to a linear map says little about its loss."

@@ -1,1 +1,1 @@
-"""From configurations to the folders of a sweep."""
+"""A sweep on disk: its folder, the states of its variants, the queue of arrays, results."""

@@ -1,4 +1,4 @@
-"""The trials of a search on disk, and the callback that ends one that is not worth its time."""
+"""Store the trials of a search, and stop unpromising ones by a callback."""
 
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,26 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from losslens.build import build
 
 JOURNAL = "search.journal"
-STUDY = "search"  # the only one in a journal
-SETTINGS = "settings"  # attribute of the study: `metric`, `pruner`, `overrides`
-PRUNED = "pruned"  # attribute of a trial
+STUDY = "search"  # name of the only study in a journal
+SETTINGS = "settings"  # attribute of the study: `metric`, `direction`, `overrides`, `pruner`
+PRUNED = "pruned"  # attribute of a trial: whether the pruner stopped it
 
 
 def open_storage(folder: Path) -> BaseStorage:
-    """Open the journal in a sweep's folder. It is only ever added to, so that a process may end at any moment."""
+    """Open the journal in a sweep's folder; it is append-only, so that a killed process leaves it whole."""
     path = str(folder / JOURNAL)
     return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
 
 
 def trial_id(storage: BaseStorage, number: int) -> int:
-    """Return by what a storage knows the trial of a number."""
+    """Return the storage's id of the trial with this number."""
     study = storage.get_study_id_from_name(STUDY)
     found: int = storage.get_trial_id_from_study_id_trial_number(study, number)
     return found
 
 
 class Pruning(L.Callback):
-    """Tell a trial its metric at every validation, and let its variant leave the array when the pruner says so.
-
-    Args:
-        trial: number of the trial.
-    """
+    """Report a trial's metric at every validation, and stop its variant when the pruner decides so."""
 
     def __init__(self, trial: int) -> None:
         self.trial = trial
@@ -48,7 +44,7 @@ class Pruning(L.Callback):
         self.trial_id = trial_id(self.storage, self.trial)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report, and ask the pruner; steps are those of the optimizer."""
+        """Report the metric at the optimizer's step, and ask the pruner."""
         if self.storage.get_trial(self.trial_id).state.is_finished():
             return
         value = trainer.callback_metrics[self.settings["metric"]].item()

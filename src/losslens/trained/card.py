@@ -1,11 +1,11 @@
-"""A model card: what an exported variant was trained to, what it came to, and what its loss is blind to."""
+"""The model card of an exported variant: its loss, its results, and the blind spots of its loss."""
 
 from omegaconf import OmegaConf
 
 from losslens.lens.words import blind_spots
-from losslens.report.blindness import measure_responses
-from losslens.report.results import VariantResult
-from losslens.report.words import describe
+from losslens.report.blind_spots import measure_responses
+from losslens.report.words import describe_variant
+from losslens.sweep.results import VariantResult
 from losslens.training.module import LitAutoencoder
 
 
@@ -13,10 +13,8 @@ def model_card(name: str, module: LitAutoencoder, result: VariantResult | None, 
     """Write the card of an export, as Markdown.
 
     Args:
-        name: of the variant.
-        module: that was exported.
-        result: what else it left in its folder.
-        use: what the file takes and gives, and how that was checked.
+        result: None for a checkpoint outside of a variant's folder.
+        use: Markdown on the file's inputs and outputs, and how they were checked.
     """
     parts = [
         f"# {name}",
@@ -30,7 +28,7 @@ def model_card(name: str, module: LitAutoencoder, result: VariantResult | None, 
         if result.done:
             parts += [
                 "## What it came to",
-                "\n".join(f"- {sentence}" for sentence in describe(result)),
+                "\n".join(f"- {sentence}" for sentence in describe_variant(result)),
                 "On all validation images:",
                 _table(result),
             ]

@@ -1,4 +1,4 @@
-"""Trained variants in the formats of other programs, each checked by running it back."""
+"""Export trained variants to formats of other programs, and check each file by running it."""
 
 import json
 import logging
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from losslens.build import require
 from losslens.files import write, write_text
-from losslens.report.results import VariantResult
+from losslens.sweep.results import VariantResult
 from losslens.trained.card import model_card
 from losslens.trained.load import find_variant
 from losslens.training.module import LitAutoencoder
 
-TOLERANCE = 1e-4  # of what comes back, over the largest value if that is above 1
-EXAMPLE_SIZE = 72, 104  # of the images with which networks are traced: neither equal nor those of the training
-CHECKED = ((1, 64, 64), (3, 83, 57), (2, 321, 481))  # numbers and sizes of images with which exports are run back
+TOLERANCE = 1e-4  # largest difference of outputs, over their largest value if that is above 1
+EXAMPLE_SIZE = 72, 104  # height and width for tracing: unequal, and not those of the training
+CHECKED = ((1, 64, 64), (3, 83, 57), (2, 321, 481))  # number, height and width of images for checks
 INPUTS, OUTPUTS = ["images"], ["reconstructions", "codes"]
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "safetensors": ("safetensors",)}
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
@@ -31,7 +31,7 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # from images to reconstruction
 
 
 class Exported(nn.Module):
-    """What is exported: images `(N, 3, H, W)` in [0, 1] to reconstructions, not clamped, and codes."""
+    """The exported network: images `(N, 3, H, W)` in [0, 1] to reconstructions, not clamped, and codes."""
 
     def __init__(self, module: LitAutoencoder) -> None:
         super().__init__()
@@ -41,19 +41,19 @@ class Exported(nn.Module):
         """Reconstruct and encode."""
         code = self.autoencoder.encode(images)
         decoded = self.autoencoder.decode(code)
-        # Cropped by index: a slice that may or may not be whole makes an exporter guess how it lies in memory.
+        # Cropped by index: for a slice that may be whole, an exporter has to guess the memory layout.
         rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
         return decoded[:, :, rows][:, :, :, columns], code
 
 
 @dataclass(frozen=True)
 class Check:
-    """How an export was run back.
+    """Comparison of an export with the module that it was made from.
 
     Args:
         difference: largest of any reconstruction or code, over the largest value if that is above 1.
-        sizes: of the images, in words.
-        code: shape of the codes of the first of them.
+        sizes: of the images, as text such as `1x3x64x64`.
+        code: shape of the codes of the first images.
     """
 
     difference: float
@@ -62,15 +62,15 @@ class Check:
 
 
 def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
-    """Export a trained variant into a folder, run the file back, and write a model card beside it.
+    """Export a trained variant into a folder, check the file by running it, and write a model card beside it.
 
     Args:
         path: folder of a variant, or a checkpoint file.
         wanted: `onnx`, `torch_export` or `safetensors`.
-        folder: exists.
+        folder: must exist.
 
     Returns:
-        What to tell the user, in lines.
+        Lines for the user.
 
     Raises:
         ValueError: for another format, a missing package, a model that cannot be exported, or one whose export gives
@@ -100,7 +100,7 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
 
 
 def _use(file: str, wanted: str, check: Check) -> str:
-    """Say what a file takes and gives, and how that was checked."""
+    """Describe a file's inputs and outputs, and how they were checked."""
     ways = {"safetensors": "weights alone; the settings of the model are in its metadata, under `losslens`"}
     program = (
         "takes images, float32 `(N, 3, H, W)`, gamma-encoded RGB in [0, 1], and gives `reconstructions` of that shape, "
@@ -114,7 +114,7 @@ def _use(file: str, wanted: str, check: Check) -> str:
 
 
 def _taken(module: LitAutoencoder) -> list[tuple[int, int, int]]:
-    """Return those of the sizes to check with that a module takes."""
+    """Return the sizes of `CHECKED` that a module accepts."""
     taken = []
     for number, height, width in CHECKED:
         try:
@@ -127,7 +127,7 @@ def _taken(module: LitAutoencoder) -> list[tuple[int, int, int]]:
 
 
 def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, int]]) -> Check:
-    """Run an export back beside the module.
+    """Compare the outputs of an export with those of its module.
 
     Raises:
         ValueError: if they differ.
@@ -219,7 +219,7 @@ def _export(
     try:
         export((axes,), torch.rand(2, 3, *EXAMPLE_SIZE))
         return True
-    except Exception:  # exporters raise whatever they like
+    except Exception:  # exporters raise errors of any type
         pass
     try:
         export(None, torch.rand(1, 3, *size))
@@ -230,14 +230,14 @@ def _export(
 
 
 def _own_size(result: VariantResult | None) -> tuple[int, int]:
-    """Height and width of the images that it was trained on, as far as they are known."""
+    """Return height and width of the training images; of the first of `CHECKED` if they are unknown."""
     originals = None if result is None else result.originals
     return CHECKED[0][1:] if originals is None else (originals.shape[-2], originals.shape[-1])
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep exporters' remarks on themselves from the user."""
+    """Silence exporters' warnings and log lines."""
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

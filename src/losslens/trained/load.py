@@ -1,4 +1,4 @@
-"""From a path to trained variants."""
+"""Find and load trained variants by path."""
 
 import glob
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pickle import UnpicklingError
 
 from losslens.console import joined_lines
 from losslens.files import unique
-from losslens.report.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
+from losslens.sweep.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
 from losslens.training.module import LitAutoencoder, load_module
 
 
@@ -16,15 +16,14 @@ class Found:
     """A trained variant on disk.
 
     Args:
-        checkpoint: its file.
-        result: what else it left; None for a checkpoint that stands alone.
+        result: None for a checkpoint outside of a variant's folder.
     """
 
     checkpoint: Path
     result: VariantResult | None
 
     def load(self) -> LitAutoencoder:
-        """Load it: on the CPU, in evaluation mode. Nothing in the file is executed.
+        """Load the module on the CPU, in evaluation mode. Nothing in the file is executed.
 
         Raises:
             ValueError: if the file is no checkpoint of weights and settings.
@@ -36,7 +35,7 @@ class Found:
             raise ValueError(
                 f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"
             ) from error
-        except Exception as error:  # a damaged file makes torch raise whatever it likes
+        except Exception as error:  # for a damaged file torch raises errors of any type
             reason = joined_lines(error) or type(error).__name__
             raise ValueError(f"{file} cannot be loaded as a checkpoint ({reason})") from error
         return module.eval()
@@ -58,7 +57,7 @@ def load_variant(path: Path | str) -> LitAutoencoder:
 
 
 def find_variant(path: Path | str) -> tuple[str, Found]:
-    """Find the one trained variant of a path; returns its name, too.
+    """Return the name of the only trained variant of a path, and the variant.
 
     Raises:
         ValueError: if there is none, or several.
@@ -74,10 +73,7 @@ def find_variant(path: Path | str) -> tuple[str, Found]:
 def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     """Find trained variants: folders of variants, single runs and sweeps, checkpoint files, or patterns of these.
 
-    Of a sweep, those that are done.
-
-    Returns:
-        By unique names.
+    Only finished variants of a sweep; all by unique names.
 
     Raises:
         ValueError: if a path holds none.
@@ -99,11 +95,11 @@ def _variants_in(path: Path) -> list[tuple[str, Found]]:
     if path.is_file():
         folder = path.resolve().parent.parent
         if path.resolve().parent.name == CHECKPOINT.parent.name and (folder / "config.yaml").is_file():
-            return [(folder.name, Found(path, VariantResult(folder.name, folder, {}, "")))]
+            return [(folder.name, Found(path, VariantResult(folder.name, folder)))]
         return [(path.stem, Found(path, None))]
     if (path / CHECKPOINT).is_file():
         name = path.resolve().name
-        return [(name, Found(path / CHECKPOINT, VariantResult(name, path, {}, "")))]
+        return [(name, Found(path / CHECKPOINT, VariantResult(name, path)))]
     if (path / SWEEP_FILE).is_file():
         return [(each.name, Found(each.folder / CHECKPOINT, each)) for each in load_sweep(path).done]
     return []

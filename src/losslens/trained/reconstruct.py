@@ -1,13 +1,14 @@
-"""What trained variants make of photographs: whole, in their own size, side by side."""
+"""Reconstructions of photographs by trained variants: whole, in their own size, side by side."""
 
 import glob
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -15,18 +16,15 @@ from torch import Tensor
 from losslens.console import joined_lines
 from losslens.data.pictures import as_images
 from losslens.files import unique, write
-from losslens.report.sheet import ROWS_ON_A_PAGE, sheet
+from losslens.pictures.grid import to_pil, write_picture
+from losslens.pictures.sheet import ROWS_ON_A_PAGE, sheet, side_by_side
 from losslens.trained.load import find_variants
-from losslens.training.grid import to_pil
 from losslens.training.module import LitAutoencoder
 
 SHEET = "sheet"
 RESAMPLING = Image.Resampling.LANCZOS
-MAX_COLUMNS = 9  # of the sheet
-THUMBNAIL = 192  # pixels of a side
-MAX_BESIDE = 4  # pictures in a row
-GAP = 8  # pixels between pictures
-MAX_FONT = 32
+MAX_COLUMNS = 9  # pictures in the sheet
+THUMBNAIL = 192  # pixels of the longer side
 
 
 def reconstruct_files(
@@ -41,9 +39,7 @@ def reconstruct_files(
     Args:
         variants: paths of variants, single runs, sweeps or checkpoint files.
         images: files, folders, or patterns such as `photos/*.jpg`.
-        folder: exists.
-        codes: whether to write codes.
-        console: for the user.
+        folder: must exist.
 
     Raises:
         ValueError: if there is no variant or no picture; at the end, if a picture could not be reconstructed.
@@ -58,14 +54,14 @@ def reconstruct_files(
     for name, file in bar:
         try:
             rows = _reconstruct(modules, name, file, folder, codes)
-            _write(folder / f"{name}.png", side_by_side(rows))
+            write_picture(folder / f"{name}.png", side_by_side(rows))
         except (ValueError, RuntimeError, MemoryError) as error:
             failures.append(_why(file, error))
             continue
         if len(shown) < MAX_COLUMNS:
             shown.append([ImageOps.contain(each, (THUMBNAIL, THUMBNAIL), RESAMPLING) for each in rows.values()])
     if shown and len(modules) + len(shown) > 2:
-        _write(folder / f"{SHEET}.png", _sheet(["originals", *modules], shown))
+        write_picture(folder / f"{SHEET}.png", _sheet(["originals", *modules], shown))
     console.print(f"{len(files) - len(failures)} of {len(files)} pictures in {folder}", markup=False, highlight=False)
     if failures:
         raise ValueError("; ".join(failures))
@@ -95,26 +91,6 @@ def find_pictures(paths: Sequence[str]) -> dict[str, Path]:
     return dict(zip(names, found, strict=True))
 
 
-def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
-    """Set pictures of one size beside each other, four in a row, in full size, each below its name."""
-    first = next(iter(pictures.values()))
-    longest = max(pictures, key=len)
-    font = ImageFont.load_default(MAX_FONT)
-    if font.getlength(longest) > first.width:  # as large as the narrow picture allows, but legible
-        font = ImageFont.load_default(max(10, MAX_FONT * first.width / font.getlength(longest)))
-    width = max(first.width, *(round(font.getlength(name)) for name in pictures)) + GAP
-    top = round(font.size * 1.5) if isinstance(font, ImageFont.FreeTypeFont) else MAX_FONT
-    columns = min(len(pictures), MAX_BESIDE)
-    height = top + first.height + GAP
-    page = Image.new("RGB", (columns * width + GAP, -(-len(pictures) // columns) * height), "white")
-    draw = ImageDraw.Draw(page)
-    for place, (name, each) in enumerate(pictures.items()):
-        left, above = GAP + place % columns * width, place // columns * height
-        draw.text((left + (width - GAP) / 2, above + top / 2), name, fill="black", font=font, anchor="mm")
-        page.paste(each, (left + (width - GAP - each.width) // 2, above + top))
-    return page
-
-
 def _reconstruct(
     modules: Mapping[str, LitAutoencoder], name: str, file: Path, folder: Path, codes: bool
 ) -> dict[str, Image.Image]:
@@ -123,11 +99,11 @@ def _reconstruct(
     rows = {"original": to_pil(images[0])}
     for variant, module in modules.items():
         rows[variant] = to_pil(module.reconstruct(images)[0])
-        _write(folder / variant / f"{name}.png", rows[variant])
+        write_picture(folder / variant / f"{name}.png", rows[variant])
         if codes:
             with torch.no_grad():
                 code = module.encode(images)[0].float().numpy()
-            write(folder / variant / f"{name}.npy", lambda aside, code=code: _save(aside, code))  # type: ignore[misc]
+            write(folder / variant / f"{name}.npy", partial(_save, code=code))
     return rows
 
 
@@ -149,10 +125,6 @@ def _sheet(names: list[str], columns: list[list[Image.Image]]) -> Image.Image:
 def _small(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     small = ImageOps.pad(picture, size, RESAMPLING, color="white")
     return torch.from_numpy(np.array(small)).movedim(-1, 0).float() / 255
-
-
-def _write(path: Path, picture: Image.Image) -> None:
-    write(path, lambda aside: picture.save(aside, format="PNG"))
 
 
 def _why(file: Path, error: Exception) -> str:

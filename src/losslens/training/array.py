@@ -1,4 +1,4 @@
-"""Many variants in lockstep under one Trainer, each as if it were alone."""
+"""Train many variants in lockstep under one Trainer, each as if it were alone."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,29 +13,27 @@ from losslens.data.store import Chunk
 from losslens.training.cpu import ThreadEngine
 from losslens.training.cuda import GraphEngine
 from losslens.training.listener import Listener
-from losslens.training.state import Every, save_state
+from losslens.training.state import SaveInterval, save_state
 from losslens.training.stop import Interrupted
 from losslens.training.variant_trainer import Stage, VariantTrainer
 
-PATIENCE = 2.0  # seconds that a validation may take to its end after a wish to stop
-LEAST_SHARE = 50  # of training: states are not written for more than 2% of the time, however large they are
+PATIENCE = 2.0  # seconds that a validation may still take after a request to stop
+LEAST_SHARE = 50  # seconds of training per second of saving: even large states take at most 2% of the time
 
 
 class VariantArray(L.LightningModule):
-    """Train variants together: what each learns does not depend on who trains beside it.
+    """Train variants together: what each learns does not depend on the others.
 
-    A batch of the Trainer is a `Chunk` of many steps, with a row for each member. Every member has the ordinary hooks
-    of Lightning called, with a trainer of its own. A member that fails, or is asked to stop by a callback, leaves; the
-    others go on unchanged.
+    A batch of the Trainer is a `Chunk` of many steps, with a row for each member. Lightning's hooks are called for
+    every member, with a trainer of its own. A member that fails, or is stopped by a callback, leaves; the others
+    continue unchanged.
 
     Args:
-        members: the variants.
         num_workers: on the CPU, variants that compute at once.
         num_threads: on the CPU, PyTorch's threads per variant.
-        clip: threshold of gradient clipping, 0 for none, and whether it is meant by value or by norm.
-        listener: takes lines for the user; once it wants to stop, states are written, and `Interrupted` is raised.
-        every: how often the states of all members are written.
-        stage: of the states that the members go on from.
+        clip: threshold of gradient clipping, 0 for none, and the algorithm.
+        listener: once its `stop` is requested, states are written, and `Interrupted` is raised.
+        stage: of the states from which the members resume.
     """
 
     def __init__(
@@ -46,7 +44,7 @@ class VariantArray(L.LightningModule):
         num_threads: int,
         clip: tuple[float, GradClipAlgorithmType],
         listener: Listener,
-        every: Every,
+        save_interval: SaveInterval,
         stage: Stage = Stage.STEP,
     ) -> None:
         super().__init__()
@@ -57,15 +55,15 @@ class VariantArray(L.LightningModule):
         self.num_threads = num_threads
         self.clip = clip
         self.say = listener.say
-        self.every = every
+        self.save_interval = save_interval
         self.stop = listener.stop
-        self.first_step = members[0].first_step  # all of an array go on from the same one
+        self.first_step = members[0].first_step  # the same for all members
         self.first_stage = stage
         self.has_ended = stage is Stage.END
         self._saved_step = self.first_step
         self._saved_time = time.monotonic()
         self._saving_seconds = 0.0
-        self._validation_seconds = float("inf")  # of the last one; nobody knows how long the first one takes
+        self._validation_seconds = float("inf")  # duration of the last one; unknown before the first
 
     def setup(self, stage: str) -> None:
         """Give every member its trainer."""
@@ -79,7 +77,7 @@ class VariantArray(L.LightningModule):
         device = self.trainer.strategy.root_device.type
         if any(member.device_before not in (None, device) for member in self.members):
             self.say(f"goes on on another kind of device, {device}: last digits will be others")
-        self._each(VariantTrainer.configure)
+        self._call_each(VariantTrainer.configure)
         return [member.optimizer for member in self.members if member.failure is None]
 
     def on_fit_start(self) -> None:
@@ -95,7 +93,7 @@ class VariantArray(L.LightningModule):
         self._let_go()
 
     def on_train_epoch_start(self) -> None:
-        """Call the hook of all members that train, but for an epoch in whose midst they go on."""
+        """Call the hook of all members that train, except in an epoch that is resumed midway."""
         if self.trainer.global_step >= self.first_step:
             self._hook("on_train_epoch_start", training=True)
 
@@ -104,14 +102,14 @@ class VariantArray(L.LightningModule):
         num_steps = batch.num_steps
         if self.trainer.max_steps != -1:
             num_steps = min(num_steps, self.trainer.max_steps - self.trainer.global_step)
-        # The steps of this epoch before the one that it goes on from are passed over.
+        # The steps of this epoch that were taken before it was resumed are skipped.
         passed = min(num_steps, max(0, self.first_step - self.trainer.global_step))
         if passed < num_steps:
             # The Trainer's autocast is around all of this; a member's is around its forward pass alone.
             with torch.autocast(self.trainer.strategy.root_device.type, enabled=False):
-                self.engine.run(self.members, batch.steps(passed, num_steps), self.stop)
+                self.engine.run_steps(self.members, batch.steps(passed, num_steps), self.stop)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for _ in range(num_steps):  # what makes the Trainer's global_step
+        for _ in range(num_steps):  # advances the Trainer's global_step
             progress.increment_ready()
             progress.increment_completed()
         self._let_go()
@@ -119,27 +117,27 @@ class VariantArray(L.LightningModule):
             self._save_if_due(Stage.STEP)
 
     def on_train_epoch_end(self) -> None:
-        """Call the hook of all members that train, but for an epoch at whose end they go on."""
+        """Call the hook of all members that train, except at the end of an epoch at which they were resumed."""
         if self.first_stage is Stage.STEP or self.trainer.global_step > self.first_step:
             self._hook("on_train_epoch_end", training=True)
         self._let_go(epochs_done=self.trainer.current_epoch + 1)
         self._save_if_due(Stage.EPOCH)
 
     def on_validation_start(self) -> None:
-        """Choose whom to validate: who has learned since the last time."""
+        """Select the members that have trained since their last validation."""
         if self.trainer.state.fn == "validate":
             self._start_engine()
         step = self.trainer.global_step if self.trainer.state.fn == "fit" else self.first_step
         ready = [each for each in self.members if each.failure is None and step >= self.first_step]
         self.validated = [each for each in ready if each.validated_step != each.global_step]
-        if self.validated and self._validation_seconds > PATIENCE:  # so that it can be left in its midst
+        if self.validated and self._validation_seconds > PATIENCE:  # so that it can be aborted
             self.save(Stage.END if self.has_ended else Stage.STEP)
         self._validation_started = time.monotonic()
-        self._each(VariantTrainer.begin_validation, self.validated)
+        self._call_each(VariantTrainer.begin_validation, self.validated)
         self._validation_hook("on_validation_start")
 
     def on_validation_epoch_start(self) -> None:
-        """Call the hook of those validated."""
+        """Call the hook of the validated members."""
         self._validation_hook("on_validation_epoch_start")
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -153,30 +151,30 @@ class VariantArray(L.LightningModule):
 
         def validate(member: VariantTrainer) -> None:
             precision = member.precision_plugin
-            with torch.no_grad(), precision.forward_context(), member.turn():
+            with torch.no_grad(), precision.forward_context(), member.own_random_state():
                 member.hook_callbacks("on_validation_batch_start", batch, batch_idx)
                 member.module.validation_step(batch)
                 member.hook_callbacks("on_validation_batch_end", None, batch, batch_idx)
 
-        self.engine.each([member for member in self.validated if member.failure is None], validate)
+        self.engine.call_each([member for member in self.validated if member.failure is None], validate)
 
     def on_validation_epoch_end(self) -> None:
-        """Bring the metrics together."""
+        """Compute the metrics of the validated members."""
         if all(member in self.validated for member in self.members if member.active):
             self._validation_seconds = time.monotonic() - self._validation_started
         self._validation_hook("on_validation_epoch_end")
-        self._each(VariantTrainer.end_validation, self.validated)
+        self._call_each(VariantTrainer.end_validation, self.validated)
 
     def on_validation_end(self) -> None:
-        """Call the hook of those validated, who now have their metrics; in parallel, since pictures are drawn there."""
+        """Call the hook of the validated members, in parallel, since it draws pictures."""
 
         def end(member: VariantTrainer) -> None:
-            with torch.no_grad(), member.turn():
+            with torch.no_grad(), member.own_random_state():
                 member.hook("on_validation_end")
 
-        # The default dtype, which some precisions change, is that of all threads: it is changed here, around them all.
+        # The default dtype, which some precisions change, is shared by all threads: it is changed around them all.
         with self.trainer.precision_plugin.forward_context():
-            self.engine.each([member for member in self.validated if member.failure is None], end, on_host=True)
+            self.engine.call_each([member for member in self.validated if member.failure is None], end, on_host=True)
         if self.trainer.state.fn == "fit":
             self._let_go()
         else:
@@ -189,7 +187,7 @@ class VariantArray(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Call the hook of all members and end the engine."""
-        if self.first_step > 0 and not self.has_ended:  # the Trainer passes over training that was at its end already
+        if self.first_step > 0 and not self.has_ended:  # the Trainer skips training that had ended already
             self.on_train_start()
             self.on_train_end()
         self._hook("on_fit_end")
@@ -202,8 +200,8 @@ class VariantArray(L.LightningModule):
     def _save_if_due(self, stage: Stage) -> None:
         """Write states if it is time; if training is to stop, write them and raise `Interrupted`."""
         steps = max(member.global_step for member in self.members) - self._saved_step
-        seconds = max(self.every.seconds, LEAST_SHARE * self._saving_seconds)
-        if self.stop or time.monotonic() - self._saved_time >= seconds or steps >= self.every.steps:
+        seconds = max(self.save_interval.seconds, LEAST_SHARE * self._saving_seconds)
+        if self.stop or time.monotonic() - self._saved_time >= seconds or steps >= self.save_interval.steps:
             self.save(stage)
         if self.stop:
             raise Interrupted
@@ -218,7 +216,7 @@ class VariantArray(L.LightningModule):
                     written |= save_state(member, stage)
                 except OSError:
                     raise
-                except Exception as error:  # a callback whose state cannot be kept, for instance
+                except Exception as error:  # a callback whose state cannot be saved, for instance
                     member.fail(error)
         self._saved_step, self._saved_time = max(member.global_step for member in self.members), time.monotonic()
         if written:
@@ -232,8 +230,10 @@ class VariantArray(L.LightningModule):
             else ThreadEngine(self.num_workers, self.num_threads, self.say)
         )
 
-    def _each(self, function: Callable[[VariantTrainer], Any], members: Sequence[VariantTrainer] | None = None) -> None:
-        """Call a function for all members that have not failed, one after another; who raises an error has failed."""
+    def _call_each(
+        self, function: Callable[[VariantTrainer], Any], members: Sequence[VariantTrainer] | None = None
+    ) -> None:
+        """Call a function for all members that have not failed, one after another; an error fails its member."""
         for member in self.members if members is None else members:
             if member.failure is None:
                 try:
@@ -243,15 +243,15 @@ class VariantArray(L.LightningModule):
 
     def _hook(self, name: str, *arguments: Any, training: bool = False) -> None:
         members = [member for member in self.members if member.active or not training]
-        self._each(lambda member: member.hook(name, *arguments), members)
+        self._call_each(lambda member: member.hook(name, *arguments), members)
 
     def _validation_hook(self, name: str) -> None:
-        self._each(lambda member: member.hook(name), self.validated)
+        self._call_each(lambda member: member.hook(name), self.validated)
 
     def _let_go(self, epochs_done: int | None = None) -> None:
-        """Let members leave that are asked to, and end training when nobody is left."""
+        """Let members leave that are to stop, and end training when none is left."""
         for member in self.members:
-            member.stopped |= member.may_stop(epochs_done)
+            member.stopped |= member.wants_to_stop(epochs_done)
         if not any(member.active for member in self.members):
             self._end_training()
 

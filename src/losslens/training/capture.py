@@ -1,4 +1,4 @@
-"""CUDA graphs of many branches: begun, left and, after an error, mended in order."""
+"""Capture CUDA graphs of many branches, and clean up after errors."""
 
 import traceback
 import warnings
@@ -8,17 +8,16 @@ from typing import Any
 
 import torch
 
-# As torch says it of an operation in which the host waits for the device; a graph cannot hold one.
+# torch's warning of an operation in which the host waits for the device; a graph cannot hold one.
 WAITS = "called a synchronizing CUDA operation"
-OF_THE_MODE = "Synchronization debug mode"  # that it is a prototype
+OF_THE_MODE = "Synchronization debug mode"  # torch's warning that this mode is a prototype
 
 
 class CaptureFailed(Exception):
-    """A capture that came to nothing.
+    """A capture failed.
 
     Args:
-        branch: place of the one that raised the error; None if it was none of them.
-        error: the first one.
+        branch: place of the branch that raised the error; None if none of them did.
     """
 
     def __init__(self, branch: int | None, error: Exception) -> None:
@@ -28,20 +27,16 @@ class CaptureFailed(Exception):
 
 
 class Capture:
-    """Captures branches side by side, on streams that they share when they are more, and with them their memory.
-
-    Args:
-        device: a GPU.
-    """
+    """Capture branches side by side on a limited number of streams; those on one stream share its memory."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._pool: Any = None
-        self._main: torch.cuda.Stream | None = None  # that captures begin on
+        self._main: torch.cuda.Stream | None = None  # on which captures begin
         self._streams: list[torch.cuda.Stream] = []
 
     def stream(self, place: int) -> torch.cuda.Stream:
-        """Return the stream of that place among those which branches are captured on."""
+        """Return the stream of that place among those on which branches are captured."""
         while len(self._streams) <= place:
             self._streams.append(torch.cuda.Stream(self.device))
         return self._streams[place]
@@ -53,13 +48,13 @@ class Capture:
         end: Callable[[], None],
         num_streams: int,
     ) -> Callable[[], None]:
-        """Capture `begin`, then the branches, then `end`; returns what replays all of it.
+        """Capture `begin`, then the branches, then `end`; returns a function that replays them.
 
-        An error in a branch is kept until all streams are joined and the capture is over: raised in its midst, torch
-        would tell of unjoined work instead, and go on taking its pool for one that records.
+        An error in a branch is kept until all streams are joined and the capture has ended: raised earlier, torch would
+        report unjoined work instead, and treat its pool as recording from then on.
 
         Raises:
-            CaptureFailed: with the first error; what was allocated for it is free.
+            CaptureFailed: with the first error; memory that the capture allocated is free.
         """
         current, graph = torch.cuda.current_stream(self.device), torch.cuda.CUDAGraph()
         main = self._main = torch.cuda.Stream(self.device) if self._main is None else self._main
@@ -87,30 +82,30 @@ class Capture:
             self._mend(current, pool)
         if failed is None:
             return graph.replay
-        traceback.clear_frames(failed.error.__traceback__)  # they hold the memory of a step
+        traceback.clear_frames(failed.error.__traceback__)  # frames hold the memory of a step
         with suppress(Exception):
             graph.reset()
         try:
             raise failed from failed.error
         finally:
-            del failed  # which would hold this frame, and this frame it
+            del failed  # a reference cycle with this frame
 
     def _mend(self, current: torch.cuda.Stream, pool: Any) -> None:
-        """Undo what torch up to 2.12 leaves of a capture whose end raised an error."""
+        """Clean up after a capture whose end raised an error, which torch up to 2.12 does not."""
         torch.cuda.set_stream(current)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        with suppress(Exception):  # later versions have done it themselves
+        with suppress(Exception):  # later versions have done so
             torch._C._cuda_endAllocateToPool(index, pool)
-        self._pool = None  # that one may go on counting as one that records
+        self._pool = None  # torch may still treat the old one as recording
 
     def forget(self) -> None:
-        """Give the memory of the graphs back once they are gone."""
+        """Release the memory of the graphs once they are gone."""
         self._pool = None
 
 
 @contextmanager
 def waits() -> Iterator[list[str]]:
-    """Note inside where the host waits for the device; the list has an entry for each time."""
+    """List the places, `file:line`, at which the host waits for the device inside the block."""
     found: list[str] = []
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Training an array on the CPU: variants in parallel worker threads, each with its share of the cores."""
+"""Train an array on the CPU: variants in parallel worker threads, each with its share of the cores."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,20 +8,18 @@ from threading import Lock
 import torch
 
 from losslens.data.store import Chunk, gather
-from losslens.training.memory import OutOfMemory
-from losslens.training.stop import Stop
+from losslens.training.stop import OutOfMemory, Stop
 from losslens.training.variant_trainer import VariantTrainer
 
 
 class ThreadEngine:
-    """Every worker takes the next step of whichever variant waits longest, so that all cores are busy to the end.
+    """Every worker takes the next step of the variant that waits longest, so that all cores are busy to the end.
 
     Which worker takes a step does not change it: each computes with the same number of threads.
 
     Args:
         num_workers: variants that compute at once.
         num_threads: of PyTorch, per worker.
-        say: takes lines for the user.
     """
 
     def __init__(self, num_workers: int, num_threads: int, say: Callable[[str], None]) -> None:
@@ -30,10 +28,10 @@ class ThreadEngine:
         self.say = say
         self._pool = ThreadPoolExecutor(num_workers, "array", self._start_worker)
 
-    def run(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
+    def run_steps(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
         """Take the steps of a chunk with the members that still train; each has its row.
 
-        Asked to stop, it ends as soon as all have taken the same number of steps.
+        On a request to stop, it ends as soon as all have taken the same number of steps.
         """
         num_steps = chunk.num_steps
         rows = {member: row for row, member in enumerate(members)}
@@ -41,7 +39,7 @@ class ThreadEngine:
         lock, limits = Lock(), [num_steps]
 
         def limit() -> int:
-            """How many steps all take: one more than the furthest, for another worker may be in the midst of it."""
+            """Return how many steps all take: one more than the furthest, which another worker may be computing."""
             if not stop:
                 return num_steps
             with lock:
@@ -55,25 +53,24 @@ class ThreadEngine:
             member.train(gather(chunk.images, indices, mirror), look=True)
             if member.global_step % member.log_every_n_steps == 0:
                 member.write_log(member.logged, member.global_step)
-            return member.global_step - first[member] < limit() and not member.may_stop()
+            return member.global_step - first[member] < limit() and not member.wants_to_stop()
 
-        self.each([member for member in members if member.active], step)
+        self._repeat([member for member in members if member.active], step)
 
-    def each(
-        self,
-        members: Sequence[VariantTrainer],
-        function: Callable[[VariantTrainer], bool | None],
-        *,
-        on_host: bool = False,
+    def call_each(
+        self, members: Sequence[VariantTrainer], function: Callable[[VariantTrainer], None], *, on_host: bool = False
     ) -> None:
-        """Call a function for all members, in parallel, and again for those for which it returns true.
+        """Call a function once for each member, in parallel; an error ends its member's part in the array only."""
+        self._repeat(members, function)
 
-        An error ends its member's part in the array, and nothing else. When memory runs out, the call is repeated, and
-        from then on fewer members compute at once.
+    def _repeat(self, members: Sequence[VariantTrainer], function: Callable[[VariantTrainer], bool | None]) -> None:
+        """Call a function for each member, in parallel, for as long as it returns true.
+
+        When memory runs out, the call is repeated, and from then on fewer members compute at once.
         """
         waiting = deque(members)
         self._cancelled = False
-        while waiting:  # again, if a member came back when all workers but its own had gone
+        while waiting:  # repeats if a member was put back after the other workers had ended
             if self.num_workers == 1:
                 self._work(waiting, function)
                 return

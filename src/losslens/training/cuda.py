@@ -1,4 +1,4 @@
-"""Training an array on a GPU: the step of all variants is captured once as a CUDA graph, and replayed."""
+"""Train an array on a GPU: the step of all variants is captured once as a CUDA graph, and replayed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,16 +12,15 @@ from torch import Tensor
 
 from losslens.data.store import Chunk, gather
 from losslens.training.capture import Capture, CaptureFailed, waits
-from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.rates import fixed_settings, next_rates, single_rates, snapshot
 from losslens.training.shared_step import SharedStep
-from losslens.training.stop import Stop
+from losslens.training.stop import OutOfMemory, Stop, is_out_of_memory
 from losslens.training.variant_trainer import VariantTrainer
 
-SPAN_SECONDS = 1.0  # after which the host looks whether it is asked to stop
-SPAN_STEPS = 64  # at most; while they are computed, the host looks at those before
-WARM_UP_STEPS = 3  # taken one by one: libraries choose their kernels, optimizers make their state
-NUM_STREAMS = 16  # variants that compute at once: more do not raise the rate at which a GPU begins kernels
+SPAN_SECONDS = 1.0  # duration of a span, after which the host checks for a request to stop
+SPAN_STEPS = 64  # longest span; while it is computed, the host checks the previous one
+WARM_UP_STEPS = 3  # without a graph: libraries choose their kernels, optimizers make their state
+NUM_STREAMS = 16  # variants that compute at once: more do not raise the rate at which a GPU starts kernels
 NUM_THREADS = 8  # for pictures and files
 
 OTHER_SETTINGS = "its schedule changes more than the learning rate"
@@ -31,14 +30,13 @@ Replay = Callable[[], None]
 
 @dataclass(frozen=True)
 class _Span:
-    """Steps that the device was asked for.
+    """Steps queued on the device.
 
     Args:
-        num_steps: of each variant.
-        names: of what each one logs.
-        values: of all of it, float32 `(values, steps)`, on their way here.
-        done: when they are here.
-        begun: when they were asked for.
+        names: of the values that each member logs.
+        values: of all members in turn, float32 `(values, steps)`, on the CPU; valid once `done`.
+        done: after the copy of the values; None on the CPU.
+        begun: seconds of `perf_counter` when the steps were queued.
     """
 
     num_steps: int
@@ -49,15 +47,11 @@ class _Span:
 
 
 class GraphEngine:
-    """Replays many steps without the host, which meanwhile looks at those before.
+    """Replay many steps without the host, which meanwhile checks the previous ones.
 
-    The first steps are taken one by one; in the last of them is seen who lets the host wait. Then the step of all is
-    captured, anew when a variant leaves. When memory runs out in that, fewer variants compute at once. A variant that
-    cannot be captured is told with the reason, and goes on one step at a time.
-
-    Args:
-        device: of the variants.
-        say: takes lines for the user.
+    Warm-up steps are taken one by one; the last of them shows which variants make the host wait. Then the step of all
+    is captured, and again when a variant leaves. If memory runs out in that, fewer variants compute at once. A variant
+    that cannot be captured is reported with the reason, and trains one step at a time.
     """
 
     def __init__(self, device: torch.device, say: Callable[[str], None]) -> None:
@@ -68,16 +62,16 @@ class GraphEngine:
         self._settings: dict[VariantTrainer, Any] = {}
         self._capture = Capture(device)
         self._length = 0  # most steps of a span so far
-        self._num_warm = 0  # steps that were taken one by one
-        self._seconds_per_step = SPAN_SECONDS  # until it is measured
+        self._num_warm = 0  # warm-up steps taken
+        self._seconds_per_step = SPAN_SECONDS  # a guess until it is measured
         self._waiting: _Span | None = None
-        self._looked = 0.0  # when
+        self._looked = 0.0  # time of the last check
         self.close()
 
-    def run(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
+    def run_steps(self, members: Sequence[VariantTrainer], chunk: Chunk, stop: Stop) -> None:
         """Take the steps of a chunk with the members that still train; each has its row.
 
-        Asked to stop, it ends after two spans, each of about a second; then all have taken the same number of steps.
+        On a request to stop, it ends after two spans of about a second; then all have taken the same number of steps.
         """
         for member in members:
             if member.active and member not in self._settings:
@@ -89,9 +83,9 @@ class GraphEngine:
         taken = 0
         while taken < chunk.num_steps and not (stop and taken):
             if any(member.should_stop for member in members if member.active):
-                self._look()  # who may stop depends on the steps that it has taken
+                self._look()  # which members may stop depends on the steps taken
             left = min([chunk.num_steps - taken, *(_steps_to_stop(member) for member in members if member.active)])
-            rows = {member: row for row, member in enumerate(members) if member.active and not member.may_stop()}
+            rows = {member: row for row, member in enumerate(members) if member.active and not member.wants_to_stop()}
             if self._num_warm < WARM_UP_STEPS:
                 span = min(left, WARM_UP_STEPS - self._num_warm)
                 self._num_warm += span
@@ -107,7 +101,7 @@ class GraphEngine:
                 torch.cuda.current_stream().wait_stream(self._capture.stream(place))
 
     def _run_span(self, rows: dict[VariantTrainer, int], chunk: Chunk, first: int, end: int) -> None:
-        """Let captured variants take steps; beside them, those that cannot be captured."""
+        """Replay the steps of captured variants, and take those of the others meanwhile."""
         begin = time.perf_counter()
         span = None
         while ready := [member for member in rows if member.active and self._may_capture(member)]:
@@ -119,7 +113,7 @@ class GraphEngine:
             elif rates := self._next_rates(ready, end - first):
                 span = self._ask(rows, chunk.steps(first, end), rates)
                 break
-        if not ready:  # what was captured before may go on one step at a time
+        if not ready:  # variants captured before may now train one step at a time
             self._look()
         for place, member in enumerate(rows):
             if member.active and member in self._refused:
@@ -129,15 +123,13 @@ class GraphEngine:
         if span is None:
             self._seconds_per_step = (time.perf_counter() - begin) / (end - first)
 
-    def each(
+    def call_each(
         self, members: Sequence[VariantTrainer], function: Callable[[VariantTrainer], Any], *, on_host: bool = False
     ) -> None:
         """Call a function for all members; an error ends its member's part in the array.
 
         Args:
-            members: for which it is called.
-            function: that is called.
-            on_host: it draws and writes more than it computes; it is called for several members at once.
+            on_host: it draws and writes more than it computes: call it for several members at once.
         """
 
         def call(member: VariantTrainer) -> None:
@@ -160,7 +152,7 @@ class GraphEngine:
         self._capture.forget()
 
     def _may_capture(self, member: VariantTrainer) -> bool:
-        """Whether nothing is known to speak against a graph; what does is told, once."""
+        """Return whether no obstacle to a graph is known; an obstacle is reported once."""
         if member not in self._refused and (reason := self._obstacle(member)):
             self._refuse(member, reason)
         return member not in self._refused
@@ -184,7 +176,7 @@ class GraphEngine:
         self.say(f"{member.name}: trains one step at a time, without a CUDA graph: {reason}")
 
     def _take_steps(self, member: VariantTrainer, place: int, row: int, chunk: Chunk) -> None:
-        """Take steps without a graph, at that place among all; the host looks at the losses once, at the end."""
+        """Take steps without a graph, on the stream of that place; losses are checked once, at the end."""
         losses: list[Tensor] = []
         begin = member.global_step
         try:
@@ -195,7 +187,7 @@ class GraphEngine:
                         losses.append(member.train(images, look=False, rates=rates))
                     if member.global_step % member.log_every_n_steps == 0:
                         member.write_log(member.logged, member.global_step)
-                    if member.may_stop():
+                    if member.wants_to_stop():
                         break
                 for step, loss in enumerate(torch.stack(losses).tolist() if losses else (), start=begin + 1):
                     member.check(loss, step)
@@ -206,7 +198,7 @@ class GraphEngine:
 
     @contextmanager
     def _watched(self, member: VariantTrainer) -> Iterator[None]:
-        """Refuse a member whose last step before the capture lets the host wait for the device."""
+        """Refuse a member whose last warm-up step makes the host wait for the device."""
         last = member.global_step - member.first_step == WARM_UP_STEPS - 1
         watch = last and self.device.type == "cuda" and self._may_capture(member)
         watching: AbstractContextManager[list[str]] = waits() if watch else nullcontext([])
@@ -219,7 +211,7 @@ class GraphEngine:
         """Capture the step of members, as many side by side as memory allows; refuse those for which it fails."""
         self.close()
         images, batch_size = chunk.images, chunk.indices.shape[-1]
-        if chunk.staged:  # room for any chunk: variants of one order have images in common, in every chunk
+        if chunk.staged:  # room for any chunk: variants of one order share images in every chunk
             most = chunk.indices.unique(dim=0).shape[0] * chunk.num_steps * batch_size
             images = images.new_zeros(max(len(images), most), *images.shape[1:])
             images[: len(chunk.images)].copy_(chunk.images)
@@ -246,7 +238,7 @@ class GraphEngine:
         return self._capture.record(shared.begin, shared.branches, shared.end, self.num_streams)
 
     def _next_rates(self, members: list[VariantTrainer], num_steps: int) -> list[Tensor] | None:
-        """Step all schedules ahead; None, and all are as before, if one cannot be captured after all: it is told."""
+        """Step all schedules ahead; if a member must be refused after all, restore them and return None."""
         rates, back = [], []
         for member in members:
             back.append(snapshot(member.optimizer, member.schedule))
@@ -254,7 +246,7 @@ class GraphEngine:
                 rates.append(next_rates(member.optimizer, member.schedule, num_steps))
                 if fixed_settings(member.optimizer) != self._settings[member]:
                     self._refuse(member, OTHER_SETTINGS)
-            except Exception as error:  # which it meets at the step where that belongs
+            except Exception as error:  # raised again at the step to which it belongs
                 self._refuse(member, _first_line(error))
             if member in self._refused:
                 for restore in back:
@@ -263,7 +255,7 @@ class GraphEngine:
         return rates
 
     def _ask(self, rows: dict[VariantTrainer, int], chunk: Chunk, rates: list[Tensor]) -> _Span:
-        """Ask the device for steps of those captured, and for what they log."""
+        """Queue steps of the captured members, and the copy of what they log."""
         shared, begun, num_steps = self._shared, time.perf_counter(), chunk.num_steps
         assert shared is not None
         assert self._replay is not None
@@ -274,7 +266,7 @@ class GraphEngine:
         return _Span(num_steps, shared.names, shared.values(num_steps), self._event(), begun)
 
     def _look(self) -> None:
-        """Count the steps that were asked for before; look at their losses, and write what is due."""
+        """Wait for the queued steps, count them, check their losses, and write the logs that are due."""
         span, self._waiting = self._waiting, None
         if span is None:
             return
@@ -301,13 +293,13 @@ class GraphEngine:
                 member.write_log({name: values[position] for name, values in logged.items()}, member.global_step)
 
     def _event(self) -> torch.cuda.Event | None:
-        """Mark what the device was asked for so far."""
+        """Record an event after the work queued so far; None on the CPU."""
         return torch.cuda.current_stream().record_event() if self.device.type == "cuda" else None
 
     @contextmanager
     def _stream(self, place: int) -> Iterator[None]:
-        """Compute beside the others, after what was asked for before this chunk."""
-        if self._given is None:  # where this is tested by its logic
+        """Compute on the stream of that place, after the work queued before this chunk."""
+        if self._given is None:  # on the CPU, where tests check the logic
             yield
             return
         stream = self._capture.stream(place % self.num_streams)
@@ -317,14 +309,14 @@ class GraphEngine:
 
 
 def threads_of(device: torch.device) -> ThreadPoolExecutor:
-    """Start threads for pictures and files; what they compute, they compute on the device."""
+    """Start threads for pictures and files, which compute on the device."""
     if device.type == "cuda":
         return ThreadPoolExecutor(NUM_THREADS, initializer=torch.cuda.set_device, initargs=(device,))
     return ThreadPoolExecutor(NUM_THREADS)
 
 
 def _steps_to_stop(member: VariantTrainer) -> int:
-    """Return how many steps it may take before it is to be seen whether it stops."""
+    """Return how many steps a member may take before it must be checked for a stop."""
     least = member.min_steps or 0
     return least - member.global_step if member.should_stop and least > member.global_step else SPAN_STEPS
 

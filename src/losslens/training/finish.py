@@ -1,4 +1,4 @@
-"""What is measured and shown of a variant once it is trained."""
+"""Measure and show a variant once it is trained."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,22 +11,20 @@ from torch import Tensor, nn
 from losslens.build import build_loss
 from losslens.data.datamodule import ArrayDataModule
 from losslens.data.stored import StoredImages
-from losslens.training.codes import MAX_CODES, add_codes, evenly
-from losslens.training.grid import ImageGrid, encode
-from losslens.training.logger import RunLogger
+from losslens.pictures.grid import evenly, png_summary
+from losslens.training.callbacks import ImageGrid
+from losslens.training.logger import MAX_CODES, RunLogger, add_codes
 from losslens.training.variant_trainer import VariantTrainer
 
 CODES_AT_ONCE = 32
 
 
-def measure(
+def measure_losses(
     member: VariantTrainer, data: ArrayDataModule, losses: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float | None]:
     """Measure a trained variant with losses: the mean over all validation images.
 
     Args:
-        member: the variant.
-        data: that it was trained on.
         losses: configurations by name.
 
     Returns:
@@ -50,7 +48,7 @@ def built_losses(losses: Mapping[str, Mapping[str, Any]], device: torch.device) 
     """Make losses of configurations by name, for measuring; one that cannot be made is left out."""
     modules = {}
     for name, config in losses.items():
-        with suppress(Exception):  # a variant's own loss, whose trouble that variant tells
+        with suppress(Exception):  # another variant's loss; the error is reported there
             modules[name] = build_loss(config).eval().to(device)
     return modules
 
@@ -59,7 +57,6 @@ def mean_losses(modules: Mapping[str, nn.Module], pairs: Iterable[tuple[Tensor, 
     """Average losses over images.
 
     Args:
-        modules: losses by name.
         pairs: batches of reconstructions and originals, each `(N, 3, H, W)`.
 
     Returns:
@@ -71,14 +68,14 @@ def mean_losses(modules: Mapping[str, nn.Module], pairs: Iterable[tuple[Tensor, 
         for name, loss in modules.items():
             try:
                 totals[name] += loss(reconstructions, images).item() * len(images)
-            except Exception:  # of a variant's own loss, which that variant tells
+            except Exception:  # another variant's loss; the error is reported there
                 totals[name] = math.nan
     return {name: total / count if math.isfinite(total) else None for name, total in totals.items()}
 
 
 def show(member: VariantTrainer, data: ArrayDataModule, logger: RunLogger, pictures: ImageGrid) -> None:
     """Add codes of the validation images and a cloud of colors to a variant's TensorBoard run."""
-    from losslens.training.clouds import color_clouds, to_picture  # matplotlib, which the first step need not wait for
+    from losslens.pictures.clouds import color_clouds, to_picture  # imports matplotlib, which is slow
 
     module, precision = member.module.eval(), member.precision_plugin
     images = some(data.images.val, MAX_CODES).to(module.device)
@@ -86,9 +83,9 @@ def show(member: VariantTrainer, data: ArrayDataModule, logger: RunLogger, pictu
         codes = torch.cat([module.encode(precision.convert_input(batch)) for batch in images.split(CODES_AT_ONCE)])
     add_codes(logger.experiment, codes.float().cpu(), images.cpu(), member.global_step)
     clouds = to_picture(color_clouds(pictures.images, pictures.reconstructions))
-    logger.add_picture("pixels of originals and reconstructions in RGB", encode(clouds), member.global_step)
+    logger.add_picture("pixels of originals and reconstructions in RGB", png_summary(clouds), member.global_step)
 
 
 def some(images: Tensor | StoredImages, most: int) -> Tensor:
-    """Take at most that many of uint8 images, evenly spaced, as float images in [0, 1]."""
+    """Return at most `most` of uint8 images, evenly spaced, as float images in [0, 1]."""
     return images[evenly(len(images), most)].float() / 255

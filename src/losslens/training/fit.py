@@ -1,4 +1,4 @@
-"""Train an array of variants from their configurations, and leave in each one's folder all that it was and became."""
+"""Train an array of variants from their configurations, and write their results into their folders."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,22 +15,20 @@ from losslens.data.source import Images
 from losslens.files import write_json
 from losslens.losses import check_loss
 from losslens.training.array import VariantArray
-from losslens.training.callbacks import Checkpoints, MetricsTable, StepReport
-from losslens.training.check import check_autoencoder, seen_directions
+from losslens.training.callbacks import Checkpoints, ImageGrid, MetricsTable, StepReport
 from losslens.training.cuda import threads_of
-from losslens.training.finish import measure, show, some
-from losslens.training.grid import ImageGrid
+from losslens.training.finish import measure_losses, show, some
 from losslens.training.listener import Listener
 from losslens.training.logger import RunLogger
 from losslens.training.metrics import METRICS, describe_colors
-from losslens.training.module import compile_halves, draw_module
-from losslens.training.state import SavedState, read_every
+from losslens.training.module import check_autoencoder, compile_halves, draw_module, seen_directions
+from losslens.training.state import SavedState, parse_interval
 from losslens.training.trainer import (
     clipping,
     determinism_as_before,
     epoch_steps,
-    go_on,
     make_trainer,
+    resume_at,
     trainer_settings,
 )
 from losslens.training.variant_trainer import Stage, VariantTrainer
@@ -38,16 +36,16 @@ from losslens.variant import Outcome, Variant
 
 NUM_FIXED_IMAGES = 9  # columns of every grid: one from each photograph of the default data
 MAX_DESCRIBED = 2000  # originals whose colors are described
-# Steps at once: enough to keep all cores busy, or on a GPU to hide what the Trainer costs.
+# Steps per chunk: enough to keep all cores busy, or on a GPU to hide the Trainer's overhead.
 CHUNK = {"cpu": 8, "cuda": 128}
-MEASURING = Lock()  # one at a time, so that memory suffices
-# With these the Trainer counts batches for itself, so that a batch has to be one step.
+MEASURING = Lock()  # one variant at a time, so that memory suffices
+# With other values the Trainer counts batches itself, so that a batch must be one step.
 COUNTED_IN_BATCHES = {"val_check_interval": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}
 
 
 @dataclass
 class _Part:
-    """What belongs to one variant besides its training."""
+    """The objects of one variant: its trainer, logger, callbacks and facts."""
 
     variant: Variant
     member: VariantTrainer
@@ -72,28 +70,25 @@ def fit(
     """Train variants together that share data and Trainer settings.
 
     Args:
-        variants: of the array.
-        images: decoded.
-        listener: hears what happens, and says when to stop.
         num_workers: on the CPU, variants that compute at once.
         num_threads: on the CPU, PyTorch's threads per variant.
         losses: configurations by name: every variant is measured with all of them at the end.
-        states: from which variants go on, by name, all at the same place; without one they begin.
+        states: from which variants resume, by name, all at the same place; without one they start.
 
     Returns:
-        What came of the variants that did not fail, by name.
+        Outcomes of the variants that did not fail, by name.
 
     Raises:
         ValueError: if the settings that they share are wrong.
         Interrupted: if it was asked to stop; states are on disk.
     """
     states = states or {}
-    latest = next(iter(states.values()), None)  # as good as any: all are at the same place
+    latest = next(iter(states.values()), None)  # any of them: all are at the same place
     start = time.perf_counter()
     settings, data_settings = trainer_settings(variants[0].config), variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(listener.progress)])
     if trainer.strategy.root_device.type == "cuda":
-        torch.cuda.init()  # so that what a variant draws there is noticed from the first step on
+        torch.cuda.init()  # so that random draws there are noticed from the first step on
     chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
     if any(getattr(trainer, key) != plain for key, plain in COUNTED_IN_BATCHES.items()):
         chunk = 1
@@ -126,11 +121,11 @@ def fit(
             num_threads=num_threads,
             clip=clipping(settings),
             listener=listener,
-            every=read_every(variants[0].config["checkpoint"]["every"]),
+            save_interval=parse_interval(variants[0].config["checkpoint"]["every"]),
             stage=latest.stage if latest else Stage.STEP,
         )
         if latest:
-            go_on(trainer, data, latest)
+            resume_at(trainer, data, latest)
         with listener.stop.awaited():
             trainer.fit(array, datamodule=data)
             if any(member.failure is None and member.validated_step != member.global_step for member in members):
@@ -158,7 +153,7 @@ def _finish_all(
     facts: dict[str, Any],
     listener: Listener,
 ) -> dict[str, Outcome]:
-    """Measure and show all that are trained; asked to stop, write states of those that are left."""
+    """Measure and show all trained variants; on a request to stop, write the states of those left."""
     outcomes: dict[str, Outcome] = {}
 
     def finish(part: _Part) -> None:
@@ -175,14 +170,14 @@ def _finish_all(
 
     strategy, precision = array.trainer.strategy, array.trainer.precision_plugin
     try:
-        if strategy.root_device.type == "cuda":  # most of it is the host's work
-            # The default dtype, which some precisions change, is that of all threads.
+        if strategy.root_device.type == "cuda":  # mostly work of the host
+            # The default dtype, which some precisions change, is shared by all threads.
             with precision.forward_context(), threads_of(strategy.root_device) as pool:
                 list(pool.map(finish, parts.values()))
         else:
             for part in parts.values():
                 finish(part)
-    except KeyboardInterrupt:  # what is trained is not trained again
+    except KeyboardInterrupt:  # so that trained variants are not trained again
         array.members = [part.member for name, part in parts.items() if name not in outcomes]
         array.save(Stage.END)
         raise
@@ -195,7 +190,7 @@ def _prepare(
     listener: Listener,
     state: SavedState | None,
 ) -> _Part:
-    """Make all that belongs to one variant, and check that it can be trained."""
+    """Make the objects of one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
     module = draw_module(config)
     logger = RunLogger(folder, state.step if state else 0)
@@ -234,18 +229,18 @@ def _finish(
     facts: dict[str, Any],
     say: Callable[[str], None],
 ) -> Outcome:
-    """Measure a variant with all losses, and write what it came to."""
+    """Measure a variant with all losses, and write its results."""
     member, metrics = part.member, part.table.final
     others = {name: config for name, config in losses.items() if config != part.variant.config["loss"]}
     if part.variant.config["trainer"].get("limit_val_batches") is not None:
         others = dict(losses)  # the last validation saw some of the images only
-    member.module.to(member.strategy.root_device)  # from which the Trainer takes it at its end
+    member.module.to(member.strategy.root_device)  # the Trainer moves it to the CPU at its end
     with MEASURING:
-        measured = measure(member, data, others)
+        measured = measure_losses(member, data, others)
     try:
         part.pictures.finish(member)  # type: ignore[arg-type]
         show(member, data, part.logger, part.pictures)
-    except Exception as error:  # nothing else is lost with it
+    except Exception as error:  # only pictures or codes are lost
         say(f"{member.name}: TensorBoard lacks pictures or codes: {type(error).__name__}: {error}")
     member.module.cpu()
     part.logger.close_session()

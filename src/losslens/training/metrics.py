@@ -1,9 +1,9 @@
-"""What every variant is measured by, whatever its loss: errors along color directions, PSNR, SSIM, color rank."""
+"""Metrics of every variant, whatever its loss: errors along color directions, PSNR, SSIM, color rank."""
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio
 
@@ -11,7 +11,7 @@ from losslens.losses.color import COLOR_DIRECTIONS, Direction
 from losslens.losses.views import LinearView
 
 METRICS = ("loss", *COLOR_DIRECTIONS, "psnr", "ssim", "color_rank")  # names, in the order in which they are shown
-SUBSPACE_METRICS = ("seen_error", "unseen_error", "seen_psnr")  # those that a variant has whose view is linear
+SUBSPACE_METRICS = ("seen_error", "unseen_error", "seen_psnr")  # of variants with a linear view only
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al. 2004; images smaller than that get the largest odd window that fits
 SSIM_CONSTANTS = 0.01**2, 0.03**2  # K1 and K2 for a range of 1
 
@@ -30,7 +30,7 @@ class DirectionError(MeanAbsoluteError):
 
 
 class SubspaceError(MeanAbsoluteError):
-    """How far reconstructions are from originals within some dimensions of RGB.
+    """Error of reconstructions within some dimensions of RGB.
 
     The mean over pixels of the length of the error's part in the subspace, divided by the root of the number of
     dimensions: for one channel its mean absolute error. Float images `(N, 3, H, W)`.
@@ -53,7 +53,7 @@ class SubspaceError(MeanAbsoluteError):
 
 
 class SubspacePSNR(PeakSignalNoiseRatio):
-    """Peak signal-to-noise ratio within some dimensions of RGB, in dB for a range of 1: of one channel, its own.
+    """Peak signal-to-noise ratio within some dimensions of RGB, in dB for a range of 1: for one channel, its own PSNR.
 
     Args:
         axes: orthonormal rows `(dimensions, 3)`.
@@ -73,8 +73,8 @@ class SubspacePSNR(PeakSignalNoiseRatio):
 class StructuralSimilarity(Metric):
     """Mean structural similarity of float images `(N, 3, H, W)`, per channel, over all windows that fit into the image.
 
-    Gaussian window of 11 pixels and sigma 1.5, population statistics, as scikit-image has it. torchmetrics' takes seven
-    times as long, and lets reflected borders in. Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
+    Gaussian window of 11 pixels and sigma 1.5, population statistics, as in scikit-image. torchmetrics' takes seven
+    times as long, and includes reflected borders. Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
     """
 
     full_state_update = False
@@ -118,7 +118,7 @@ def _window_means(side: int, like: Tensor) -> Tensor:
 
 
 class ColorRank(Metric):
-    """In how many dimensions of RGB the reconstructions' pixels spread: 1 is one line of colors, 3 the full space.
+    """Number of RGB dimensions in which reconstructions' pixels spread: 1 is one line of colors, 3 the full space.
 
     The participation ratio `tr(C)^2 / tr(C^2)` of the 3x3 covariance `C` over all pixels; 0 if all pixels are equal.
     Source: Gao et al. 2017, doi:10.1101/214262.
@@ -151,11 +151,11 @@ class ColorRank(Metric):
         return torch.where(squares > 1e-12, covariance.trace().square() / squares.clamp(min=1e-12), 0.0)
 
 
-def reconstruction_metrics(view: nn.Module | None = None) -> MetricCollection:
+def reconstruction_metrics(view: LinearView | None = None) -> MetricCollection:
     """Make the metrics of reconstructions against originals, both float `(N, 3, H, W)`.
 
     Args:
-        view: of the loss.
+        view: of the loss; None if it is not linear.
 
     Returns:
         `red green blue luma cb cr`: mean absolute error along each direction, Rec. 601, gamma-encoded;
@@ -169,7 +169,7 @@ def reconstruction_metrics(view: nn.Module | None = None) -> MetricCollection:
             "psnr": PeakSignalNoiseRatio(data_range=1.0),
             "ssim": StructuralSimilarity(),
             "color_rank": ColorRank(),
-            **(_subspace_errors(view) if isinstance(view, LinearView) else {}),
+            **({} if view is None else _subspace_errors(view)),
         },
         prefix="val/",
         compute_groups=False,
@@ -183,7 +183,7 @@ def _subspace_errors(view: LinearView) -> dict[str, Metric]:
 
 
 def describe_colors(images: Tensor) -> dict[str, Any]:
-    """Say how much colors vary in float images `(N, 3, H, W)`: what errors of reconstructions are to be held against.
+    """Return how much colors vary in float images `(N, 3, H, W)`, to compare errors of reconstructions with.
 
     Returns:
         `spread`: for each color direction the mean absolute difference of a pixel from the mean of all;

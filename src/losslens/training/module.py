@@ -18,11 +18,13 @@ from torchmetrics import MetricCollection
 from losslens.build import build, build_loss
 from losslens.data.pictures import as_images
 from losslens.losses import Mix
+from losslens.losses.color import COLOR_DIRECTIONS
+from losslens.losses.loss import linear_view
 from losslens.training.metrics import reconstruction_metrics
+from losslens.variant import Settings, VariantConfig
 
-Config = Mapping[str, Any]
 BUILT = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-# The names under which torch's schedules ask for the number of steps.
+# Names of the number of steps in torch's schedules.
 TOTAL_STEPS_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
 
@@ -46,10 +48,10 @@ class LitAutoencoder(L.LightningModule):
 
     def __init__(
         self,
-        autoencoder: nn.Module | Config,
-        loss: nn.Module | Config,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | Config = torch.optim.Adam,
-        schedule: Callable[..., Any] | Config | None = None,
+        autoencoder: nn.Module | Settings,
+        loss: nn.Module | Settings,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | Settings = torch.optim.Adam,
+        schedule: Callable[..., Any] | Settings | None = None,
     ) -> None:
         super().__init__()
         parts = {"autoencoder": autoencoder, "loss": loss, "optimizer": optimizer, "schedule": schedule}
@@ -96,7 +98,7 @@ class LitAutoencoder(L.LightningModule):
         return reconstructions
 
     def on_train_start(self) -> None:
-        """Let schedules of weights begin, or go on, at the step at which training does."""
+        """Start schedules of weights at the step at which training starts or resumes."""
         for mix in self._scheduled():
             mix.step.fill_(self.trainer.global_step)
 
@@ -114,7 +116,7 @@ class LitAutoencoder(L.LightningModule):
         return loss
 
     def _compare(self, reconstructions: Tensor, images: Tensor, stage: str) -> Tensor:
-        """Return the loss of a batch and log it, of a mix each term as well."""
+        """Return the loss of a batch and log it; of a mix, each term as well."""
         if isinstance(self.loss, Mix):
             parts, moving = self.loss.parts(reconstructions, images), self.loss.moving_weights()
             loss = self.loss.total(parts, moving)
@@ -131,8 +133,7 @@ class LitAutoencoder(L.LightningModule):
         """Add a batch to the metrics."""
         images = _images(batch)
         if self.val_metrics is None:
-            view = getattr(self.loss, "view", None)
-            self.val_metrics = reconstruction_metrics(view).to(self.device)
+            self.val_metrics = reconstruction_metrics(linear_view(self.loss)).to(self.device)
         reconstructions = self(images)
         with _full_precision(images):
             self._compare(reconstructions, images, "val")
@@ -156,18 +157,18 @@ class LitAutoencoder(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _total_steps(self, schedule: Callable[..., Any]) -> dict[str, float]:
-        """Return the number of steps under the name by which the schedule asks for it, if it does."""
+        """Return the number of steps under the schedule's name for it; empty if it is set or has no name."""
         given = schedule.keywords if isinstance(schedule, partial) else {}
         wanted = [name for name in inspect.signature(schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
         found: dict[str, float] = {
             name: self._num_steps("the schedule") for name in wanted[:1] if given.get(name) is None
         }
-        if given.get("pct_start", 0) * found.get("total_steps", 0) == 1:  # for which OneCycleLR divides by zero
+        if given.get("pct_start", 0) * found.get("total_steps", 0) == 1:  # OneCycleLR would divide by zero
             found["pct_start"] = given["pct_start"] * (1 + 1e-9)
         return found
 
     def _num_steps(self, who: str) -> int:
-        """Return the number of steps of training, for somebody who needs it."""
+        """Return the number of steps of training; `who` needs it, as the error says."""
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(f"{who} needs the number of steps, and training has no end: set trainer.max_epochs")
@@ -175,10 +176,7 @@ class LitAutoencoder(L.LightningModule):
 
 
 def load_module(path: Path | str) -> LitAutoencoder:
-    """Load a checkpoint without running anything that it names but the classes of networks, losses and optimizers.
-
-    Args:
-        path: of a checkpoint file.
+    """Load a checkpoint; of what it names, only classes of networks, losses, optimizers and schedules are called.
 
     Raises:
         ValueError: if its settings name anything else.
@@ -199,7 +197,7 @@ def load_module(path: Path | str) -> LitAutoencoder:
 
 
 def _targets(settings: Any) -> Iterator[str]:
-    """List all that nested settings name by `_target_`."""
+    """Yield all that nested settings name by `_target_`."""
     if isinstance(settings, Mapping):
         yield from (str(value) for key, value in settings.items() if key == "_target_")
         settings = list(settings.values())
@@ -208,16 +206,10 @@ def _targets(settings: Any) -> Iterator[str]:
             yield from _targets(each)
 
 
-def draw_module(config: Mapping[str, Any]) -> LitAutoencoder:
-    """Make the module of a variant, untrained, as its seed draws it; all global generators are seeded with it.
-
-    Args:
-        config: resolved: `model`, `loss`, `optimizer`, `schedule`, `seed`.
-    """
+def draw_module(config: VariantConfig) -> LitAutoencoder:
+    """Make the untrained module of a variant; all global generators are seeded with the variant's seed."""
     L.seed_everything(config["seed"], verbose=False)
-    return LitAutoencoder(
-        autoencoder=config["model"], **{part: config[part] for part in ("loss", "optimizer", "schedule")}
-    )
+    return LitAutoencoder(config["model"], config["loss"], config["optimizer"], config["schedule"])
 
 
 def compile_halves(autoencoder: nn.Module) -> None:
@@ -230,11 +222,41 @@ def compile_halves(autoencoder: nn.Module) -> None:
 
 
 def _images(batch: Any) -> Tensor:
-    """Take the images of a batch that may be images alone or images with labels."""
+    """Return the images of a batch, which may have labels, too."""
     images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch
     return images
 
 
 def _full_precision(images: Tensor) -> torch.autocast:
-    """Compare images in float32 also where the network runs in bf16, whose steps are as coarse as 1/256."""
+    """Compare images in float32 even if the network runs in bf16, whose steps are as coarse as 1/256."""
     return torch.autocast(images.device.type, enabled=False)
+
+
+def check_autoencoder(module: LitAutoencoder, images: Tensor) -> list[int]:
+    """Check that a model reconstructs these images in their own shape.
+
+    Returns:
+        The shape of one code.
+
+    Raises:
+        ValueError: if the reconstructions' shape is not that of the images.
+    """
+    training = module.training
+    module.eval()
+    with torch.no_grad():
+        code, reconstructions = module.encode(images), module(images)
+    module.train(training)
+    if reconstructions.shape != images.shape:
+        raise ValueError(
+            f"model {type(module.autoencoder).__name__} turns images {tuple(images.shape)} into "
+            f"{tuple(reconstructions.shape)}: decode(encode(images)) must have at least their size and 3 channels"
+        )
+    return list(code.shape[1:])
+
+
+def seen_directions(loss: nn.Module) -> list[str]:
+    """Name the color directions that determine the value of a loss; empty if its view is not linear."""
+    view = linear_view(loss)
+    if view is None:
+        return []
+    return [name for name, direction in COLOR_DIRECTIONS.items() if view.sees(direction)]

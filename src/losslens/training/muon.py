@@ -1,4 +1,4 @@
-"""Momentum whose steps are orthogonalized: a few hundred steps teach what takes Adam a few thousand."""
+"""Momentum with orthogonalized steps: a few hundred do what takes Adam a few thousand."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of the polynomial that is applied again and again, from Jordan's post: steepest at zero, so that it ends soonest.
+# Coefficients of the iterated polynomial, from Jordan's post: steepest at zero, so that few iterations suffice.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 EPSILON = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """Change each weight along its orthogonalized momentum: all directions that gradients had are taken equally far.
+    """Move each weight along its orthogonalized momentum: equally far in all directions that gradients had.
 
     A weight is taken as a matrix of outputs times all the rest, a bias as a matrix of one column. Its Nesterov momentum
     `U S V^T` becomes about `U V^T` by Newton-Schulz iterations in float32 (of one column exactly), times the learning
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; of a closure, the loss is returned."""
+        """Take one step; returns the loss of the closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -72,7 +72,7 @@ def orthogonalized(gradient: Tensor) -> Tensor:
 
 
 def all_orthogonalized(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Do the same for many, those of about one size in the same few products, which a GPU begins sooner than many."""
+    """Orthogonalize many gradients, those of about one size in one batch, since a GPU starts few products sooner."""
     changes: dict[int, Tensor] = {}
     alike: dict[tuple[int, int], list[int]] = {}
     for place, gradient in enumerate(gradients):
@@ -92,7 +92,7 @@ def all_orthogonalized(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _iterated(x: Tensor) -> Tensor:
-    """Apply the polynomial again and again to a wide matrix, or to a batch of them."""
+    """Iterate the polynomial on a wide matrix, or on a batch of them."""
     multiply = torch.addmm if x.ndim == 2 else torch.baddbmm
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
@@ -103,7 +103,7 @@ def _iterated(x: Tensor) -> Tensor:
 
 def _wide(gradient: Tensor) -> Tensor:
     """Take a gradient as a float32 matrix with no more rows than columns."""
-    rows = gradient.movedim(1, -1)  # a convolution's as they lie in memory; the order of columns does not matter
+    rows = gradient.movedim(1, -1)  # in the memory order of a convolution; the order of columns does not matter
     matrix = rows.reshape(len(rows), -1).float()
     return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 

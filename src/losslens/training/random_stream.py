@@ -1,4 +1,4 @@
-"""The random numbers that a variant draws from global generators, as if nobody else drew from them."""
+"""Give each variant its own stream of random numbers from the global generators."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_TURN = Lock()  # there is one global state in a process
+_TURN = Lock()  # a process has one global random state
 
 
 class RandomStream:
@@ -23,20 +23,20 @@ class RandomStream:
         self.drawn = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the stream would go on from, as tensors and plain values."""
+        """Return the state of the stream, as tensors and plain values."""
         name, keys, *rest = self._state["numpy"]
         return {"state": {**self._state, "numpy": [name, keys.tolist(), *rest]}, "drawn": self.drawn}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Resume from what `state_dict` returned."""
         state = dict(saved["state"])
         name, keys, *rest = state["numpy"]
         self._state = {**state, "numpy": (name, np.array(keys, dtype=np.uint32), *rest)}
         self.drawn = saved["drawn"]
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Draw from this stream inside; one stream at a time. If that ends in an error, nothing counts as drawn."""
+    def own_random_state(self) -> Iterator[None]:
+        """Draw from this stream inside; one stream at a time. After an error, nothing counts as drawn."""
         with _TURN:
             before = _collect()
             _restore(self._state)

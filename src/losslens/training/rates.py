@@ -1,4 +1,4 @@
-"""What of an optimizer a CUDA graph holds as constants, and the learning rates, which it reads from the device."""
+"""Settings of an optimizer that a CUDA graph holds as constants, and learning rates, which it reads from the device."""
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,18 @@ from torch import Tensor
 
 
 def fixed_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Settings of an optimizer that a graph holds as constants."""
+    """Return the settings of an optimizer that a graph holds as constants."""
     groups = optimizer.param_groups
     return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
 
 
 def single_rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Return the learning rates, one a group, rounded to float32: as a graph reads them, so that its bits are equal."""
+    """Return the learning rates, one per group, rounded to float32 as a graph reads them, so that bits are equal."""
     return [struct.unpack("f", struct.pack("f", float(group["lr"])))[0] for group in optimizer.param_groups]
 
 
 def next_rates(optimizer: torch.optim.Optimizer, schedule: Any, num_steps: int) -> Tensor:
-    """Step a schedule ahead; returns the learning rates on its way, float32 `(groups, steps)`."""
+    """Step a schedule ahead; returns the learning rates before each step, float32 `(groups, steps)`."""
     rates = []
     for _ in range(num_steps):
         rates.append([float(group["lr"]) for group in optimizer.param_groups])
@@ -32,7 +32,7 @@ def next_rates(optimizer: torch.optim.Optimizer, schedule: Any, num_steps: int) 
 
 
 def snapshot(optimizer: torch.optim.Optimizer, schedule: Any) -> Callable[[], None]:
-    """Return a function that brings a schedule, and the settings that it has made, back to where they are now."""
+    """Return a function that restores a schedule, and the settings that it changes, to their present state."""
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     place = None if schedule is None else deepcopy(schedule.state_dict())
 
@@ -47,7 +47,7 @@ def snapshot(optimizer: torch.optim.Optimizer, schedule: Any) -> Callable[[], No
 
 @contextmanager
 def learning_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float] | Tensor | None) -> Iterator[None]:
-    """Let an optimizer use other learning rates, one a group: numbers, or a tensor on the device; None: its own."""
+    """Let an optimizer use other learning rates, one per group: numbers, or a tensor on the device; None: its own."""
     if rates is None:
         yield
         return

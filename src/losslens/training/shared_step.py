@@ -1,4 +1,4 @@
-"""One step of many variants as a CUDA graph holds it: what each does, and what is done once for all."""
+"""One step of many variants for a CUDA graph: work shared by all, and a branch for each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from losslens.training.variant_trainer import VariantTrainer
 
 
 class SharedStep:
-    """A step of all members that reads all it needs from the device: batch indices, learning rates, images.
+    """A step of all members that reads all its inputs from the device: batch indices, learning rates, images.
 
-    `begin` makes the batches of all, a `branch` for each member takes its optimizer step, and `end` keeps what they
-    logged. Called again and again, or replayed, that takes the steps that `prepare` laid ready, one after another.
-    What lasts longer than a step is made here: memory that a graph allocates is taken by others in its next replay.
+    `begin` gathers the batches of all, a branch for each member takes its optimizer step, and `end` stores what they
+    logged. Called repeatedly, or replayed, this takes the steps that `prepare` has queued, one after another. Tensors
+    that outlive a step are allocated here: memory that a graph allocates is reused in its next replay.
 
     Args:
-        members: whose step it is; each has taken one already.
+        members: each must have taken a step already.
         images: uint8 `(N, 3, H, W)`, from which batches are gathered.
         batch_size: images per step.
-        length: most steps that are laid ready at once.
+        length: most steps that are queued at once.
     """
 
     def __init__(self, members: Sequence[VariantTrainer], images: Tensor, batch_size: int, length: int) -> None:
@@ -68,15 +68,15 @@ class SharedStep:
         return step
 
     def end(self) -> None:
-        """Keep what all logged, at the place of the step, and count it."""
+        """Store what all logged at the place of the step, and count the step."""
         values = [_scalar(value, self.counter.device) for logged in self._logged.values() for value in logged]
-        # index_copy_ would sort, and may look at the counter, where bits are to be the same
+        # where training is deterministic, index_copy_ would sort, and may read the counter on the host
         now = self._places == self.counter
         self._kept.copy_(torch.where(now, torch.stack(values)[:, None], self._kept))
         self.counter.add_(1)
 
     def prepare(self, indices: Sequence[Tensor], mirror: Sequence[Tensor], rates: Sequence[Tensor]) -> None:
-        """Lay steps ready, without waiting for the device.
+        """Queue steps, without waiting for the device.
 
         Args:
             indices: of each member, int64 `(steps, B)`.
@@ -93,7 +93,7 @@ class SharedStep:
         self.counter.zero_()
 
     def values(self, num_steps: int) -> Tensor:
-        """Fetch what was logged in the latest steps, float32 `(values, steps)`: there once the device is that far."""
+        """Copy the values of the latest steps to the CPU, float32 `(values, steps)`; valid once the device is done."""
         return self._kept[:, :num_steps].to("cpu", non_blocking=True, copy=True)
 
 

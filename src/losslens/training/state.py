@@ -1,4 +1,4 @@
-"""The whole state of a variant in training, on disk: what goes on from there ends with the same bits.
+"""Write and read the whole state of a variant in training: resumed from it, training ends with the same bits.
 
 A file begins with a line that names the format, the step, the stage, and the SHA-256 of the rest, which is a checkpoint
 of tensors and plain values. Two generations are kept.
@@ -23,18 +23,12 @@ FORMAT = "losslens-state-3"
 LATEST, BEFORE = "state.ckpt", "state-before.ckpt"
 DAMAGED = ".damaged"
 MAX_HEADER = 200  # bytes
-REFUSED = (PicklingError, UnpicklingError, TypeError, AttributeError)  # of an object that is no plain value
+REFUSED = (PicklingError, UnpicklingError, TypeError, AttributeError)  # raised for objects that are no plain values
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """A state on disk that is whole.
-
-    Args:
-        step: optimizer steps that were taken.
-        stage: what has been done after this step.
-        path: of the file.
-    """
+    """An undamaged state on disk, after `step` optimizer steps."""
 
     step: int
     stage: Stage
@@ -42,11 +36,11 @@ class SavedState:
 
     @property
     def place(self) -> tuple[int, Stage]:
-        """Where training goes on: variants of one array are at the same place."""
+        """Where training resumes; variants of one array are at the same place."""
         return self.step, self.stage
 
     def load(self) -> dict[str, Any]:
-        """Read it; nothing in it is executed.
+        """Read the state; nothing in it is executed.
 
         Raises:
             ValueError: if it holds anything but tensors and plain values.
@@ -64,14 +58,14 @@ class SavedState:
 
 
 @dataclass(frozen=True)
-class Every:
+class SaveInterval:
     """How often states are written: after so many seconds, or steps of each variant."""
 
     seconds: float = float("inf")
     steps: float = float("inf")
 
 
-def read_every(text: object) -> Every:
+def parse_interval(text: object) -> SaveInterval:
     """Read `60s`, `10m`, `2h` or `500steps`.
 
     Raises:
@@ -81,15 +75,15 @@ def read_every(text: object) -> Every:
     if not found or not float(found[1]) > 0:
         raise ValueError(f"checkpoint.every is {text}: use a time such as 60s, 10m or 2h, or steps such as 500steps")
     if found[2] == "steps":
-        return Every(steps=float(found[1]))
-    return Every(seconds=float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
+        return SaveInterval(steps=float(found[1]))
+    return SaveInterval(seconds=float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
 def save_state(member: VariantTrainer, stage: Stage) -> bool:
-    """Write a member's state; the one before is kept until the next. Returns whether it was not there already.
+    """Write a member's state, and keep the previous one; returns False if this state is on disk already.
 
     Raises:
-        ValueError: if it holds what would not be loaded again.
+        ValueError: if it holds more than tensors and plain values, which would not be loaded.
     """
     if member.saved == (mark := (member.global_step, stage, member.validated_step, member.stopped)):
         return False
@@ -117,12 +111,7 @@ def save_state(member: VariantTrainer, stage: Stage) -> bool:
 
 
 def read_states(folder: Path, say: Callable[[str], None]) -> list[SavedState]:
-    """Read the states that a variant left, the latest first; damaged ones are set aside with a line.
-
-    Args:
-        folder: of the variant.
-        say: takes lines for the user.
-    """
+    """Read a variant's states, the latest first; damaged ones are renamed, and the user is told by `say`."""
     states = []
     for name in (LATEST, BEFORE):
         path = state_folder(folder) / name
@@ -147,13 +136,13 @@ def saved_step(folder: Path) -> int:
 
 
 def remove_states(folder: Path) -> None:
-    """Remove what a finished variant does not need any more."""
+    """Remove the states of a finished variant."""
     for name in (LATEST, BEFORE):
         (state_folder(folder) / name).unlink(missing_ok=True)
 
 
 def state_folder(folder: Path) -> Path:
-    """Return where a variant's states are."""
+    """Return the folder of a variant's states."""
     return folder / "checkpoints"
 
 
@@ -166,7 +155,7 @@ def _read(path: Path) -> SavedState | None:
 
 
 def _encode_safely(state: Any) -> memoryview:
-    """Encode a state, and load it again as it will be loaded."""
+    """Encode a state, and check that it can be loaded."""
     encoded = io.BytesIO()
     torch.save(state, encoded)
     encoded.seek(0)

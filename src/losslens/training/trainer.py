@@ -1,4 +1,4 @@
-"""The Trainer of an array, from a variant's settings."""
+"""Make the Trainer of an array from a variant's settings."""
 
 import json
 import os
@@ -17,15 +17,16 @@ from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.state import SavedState
 from losslens.training.variant_trainer import Stage
+from losslens.variant import VariantConfig
 
-BF16_PARAMETERS = 200_000  # fewer, as model=small has, are so little to compute that casts take longer
-VALIDATIONS = 4  # of a training that counts steps
+BF16_PARAMETERS = 200_000  # below this, as in model=small, casts take longer than bf16 saves
+VALIDATIONS = 4  # in a training that counts steps
 
 
-def trainer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def trainer_settings(config: VariantConfig) -> dict[str, Any]:
     """Return the Trainer's settings of a variant's configuration, with `precision: auto` resolved.
 
-    That is bf16 for large models on a GPU that has it: in smaller ones there is less to compute than to cast.
+    That is bf16 for large models on a GPU that supports it: in smaller ones casts take longer than bf16 saves.
     """
     settings = dict(config["trainer"])
     if settings.get("precision") == "auto":
@@ -37,28 +38,27 @@ def trainer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _num_parameters(model: str) -> int:
-    """Count those of a network, 0 if it cannot be made; what it is made from is given as JSON."""
-    for device in ("meta", "cpu"):  # not every network can be made without memory
-        with torch.device(device), suppress(Exception):  # which is told when it is made to be trained
+    """Count the parameters of a network, whose configuration is given as JSON; 0 if it cannot be made."""
+    for device in ("meta", "cpu"):  # some networks cannot be made on the meta device
+        with torch.device(device), suppress(Exception):  # the error is reported when it is made for training
             return sum(parameter.numel() for parameter in build(json.loads(model)).parameters())
     return 0
 
 
 def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
-    """Make the Trainer of an array: quiet, and without what its members have each for themselves.
+    """Make the Trainer of an array: quiet, and without the parts that each member has of its own.
 
     Args:
         config: as `trainer_settings` returns them: `_target_` and arguments of `lightning.Trainer`. Callbacks, clipping
             and the limit of training steps are the members' and the data's.
         folder: where a profiler writes.
-        callbacks: of the array.
 
     Raises:
         ValueError: if an array cannot be trained that way.
     """
     check_accelerator(config)
     config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
-    if config["accelerator"] == "gpu":  # cuBLAS reads it once, and an array that wants the same bits may come later
+    if config["accelerator"] == "gpu":  # cuBLAS reads it once, and a later array may be deterministic
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.get("strategy", "auto") != "auto":
         raise ValueError(
@@ -82,14 +82,14 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     trainer: L.Trainer = build(
         {"enable_progress_bar": False, "enable_model_summary": False, **config},
         callbacks=callbacks,
-        # Inside of a job of Slurm, too, an array is one process, which nobody has to start with srun.
+        # An array is one process also inside a Slurm job; srun is not needed.
         plugins=[LightningEnvironment()],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
     )
-    # A sweep follows signals by itself; Lightning would leave a validation in its midst, or queue a Slurm job anew.
+    # A sweep handles signals itself; Lightning would abort a validation, or requeue a Slurm job.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if trainer.world_size > 1:
         raise ValueError(f"variants train on one device, not {trainer.world_size}: use trainer.devices=1")
@@ -98,7 +98,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
 
 @contextmanager
 def determinism_as_before() -> Iterator[None]:
-    """Undo what the Trainer's `deterministic` changes in the whole process."""
+    """Restore the global settings that the Trainer's `deterministic` changes."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:
@@ -109,12 +109,12 @@ def determinism_as_before() -> Iterator[None]:
 
 
 def on_gpus(settings: Mapping[str, Any]) -> bool:
-    """Whether a Trainer's settings lead to GPUs on this machine."""
+    """Return whether a Trainer's settings choose GPUs on this machine."""
     return settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def check_accelerator(settings: Mapping[str, Any]) -> None:
-    """Raise a ValueError if a Trainer's settings want a device that variants do not train on, or that is not here."""
+    """Raise a ValueError if a Trainer's settings choose a device that is not supported or not on this machine."""
     wanted = settings.get("accelerator", "auto")
     if wanted not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"trainer.accelerator={wanted}: variants train on CUDA GPUs and on the CPU: use trainer=auto")
@@ -125,19 +125,17 @@ def check_accelerator(settings: Mapping[str, Any]) -> None:
 
 
 def counts_steps(config: Mapping[str, Any]) -> bool:
-    """Whether settings of a Trainer say how many steps there are, and nothing of epochs."""
+    """Return whether a Trainer's settings set the number of steps, and not of epochs."""
     return config.get("max_epochs") is None and config.get("max_steps", -1) not in (None, -1)
 
 
 def epoch_steps(config: Mapping[str, Any], count: int, batch_size: int) -> int:
-    """Return the steps of what the Trainer takes for an epoch.
+    """Return the steps of the Trainer's epoch.
 
-    Where steps are counted, those between two validations, so that the size of the data set does not matter: a quarter
-    of all unless `val_check_interval` says otherwise. Else as many full batches as there are, up to
-    `limit_train_batches`.
+    If steps are counted, those between two validations, so that the size of the data set does not matter: a quarter of
+    all unless `val_check_interval` is set. Else the number of full batches, up to `limit_train_batches`.
 
     Args:
-        config: settings of the Trainer.
         count: of training images.
         batch_size: images per step.
 
@@ -157,19 +155,19 @@ def epoch_steps(config: Mapping[str, Any], count: int, batch_size: int) -> int:
 
 
 def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
-    """Read how gradients are clipped: the value, 0 for not at all, and the way."""
+    """Return the threshold of gradient clipping, 0 for none, and the algorithm."""
     algorithm = GradClipAlgorithmType(config.get("gradient_clip_algorithm") or "norm")
     return float(config.get("gradient_clip_val") or 0), algorithm
 
 
-def go_on(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
-    """Let a Trainer that has not begun go on at the beginning of the epoch in which a state was written.
+def resume_at(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
+    """Let a new Trainer resume at the beginning of the epoch in which a state was written.
 
-    The array passes over the steps of that epoch that were taken; its order is drawn again, as the members' states say.
+    The array skips the steps of that epoch that were taken; its order is drawn again from the members' states.
     """
     epoch = state.step // max(data.num_steps, 1)
     if state.stage is Stage.STEP and epoch * data.num_steps == state.step:
-        epoch -= 1  # all its steps were taken, but not what comes at its end
+        epoch -= 1  # all its steps were taken, but its end is still to come
     data.passed = state.step - epoch * data.num_steps
     loop = trainer.fit_loop
     for tracker, count in (

@@ -1,4 +1,4 @@
-"""A variant in training: what it consists of, how it takes a step, what it logs; its callbacks' Trainer."""
+"""A variant in training: its parts, its steps, its log, and the Trainer that its callbacks see."""
 
 import io
 import traceback
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from losslens.data.store import OrderStream
 from losslens.training.listener import Listener
-from losslens.training.memory import OutOfMemory, is_out_of_memory
 from losslens.training.module import LitAutoencoder
 from losslens.training.random_stream import RandomStream
 from losslens.training.rates import learning_rates
+from losslens.training.stop import OutOfMemory, is_out_of_memory
 
 # Hooks that a callback or module may have at every step, in the order of Lightning's automatic optimization.
 STEP_HOOKS = (
@@ -34,33 +34,28 @@ STEP_HOOKS = (
 
 
 class Stage(IntEnum):
-    """What has been done after a member's latest step."""
+    """Stage that a member has reached after its latest step."""
 
-    STEP = 0  # nothing more
+    STEP = 0  # nothing after it
     EPOCH = 1  # all that comes at the end of an epoch, validation for instance
     END = 2  # all that comes at the end of training
 
 
 class VariantTrainer:
-    """A variant in training, as its callbacks and its module see their Trainer, with this variant alone in it.
+    """A variant in training; its callbacks and its module see it as the Trainer of this variant alone.
 
-    It holds module, optimizer, schedule, random streams and callbacks; attributes that are not here are those of the
-    array's `lightning.Trainer`. Made right after the module, when the global random state is what training alone would
-    start from.
+    It holds module, optimizer, schedule, random streams and callbacks; other attributes are those of the array's
+    `lightning.Trainer`. Make it right after the module, when the global random state is that in which training alone
+    would start.
 
     Args:
-        name: of the variant.
-        module: what is trained.
         seed: of the order of its data.
-        folder: of the variant.
-        logger: of the variant.
-        callbacks: ordinary ones; they see this and the variant's module.
-        listener: hears the error if it fails.
+        callbacks: called with this trainer and the variant's module.
     """
 
     optimizer: torch.optim.Optimizer
     schedule: Any
-    num_training_batches: int  # steps of an epoch
+    num_training_batches: int  # steps per epoch
 
     def __init__(
         self,
@@ -83,9 +78,9 @@ class VariantTrainer:
         self.order = OrderStream(seed)
         self.global_step = 0
         self.first_step = 0  # in this process
-        self.saved: tuple[int, Stage, int, bool] | None = None  # what its last state on disk says of it
-        self.device_before: str | None = None  # type of the device that it goes on from
-        self.seconds = 0.0  # of training, up to the last state that was written
+        self.saved: tuple[int, Stage, int, bool] | None = None  # identifies its last state on disk
+        self.device_before: str | None = None  # type of device before it was resumed
+        self.seconds = 0.0  # training time up to the last state written
         self.validated_step = -1
         self.callback_metrics: dict[str, Tensor] = {}
         self.logged: MutableMapping[str, Any] = {}
@@ -95,7 +90,7 @@ class VariantTrainer:
         self._has_validated = False  # in this process
         self._means: dict[str, tuple[Any, int]] | None = None
         self._restored: dict[str, Any] | None = None
-        self._trainer: Any = None  # of the array, once it has begun
+        self._trainer: Any = None  # the array's, once training has begun
         self._step_hooks = {hook: self._overriding(hook) for hook in STEP_HOOKS}
 
     def __getattr__(self, name: str) -> Any:
@@ -131,23 +126,23 @@ class VariantTrainer:
 
     @property
     def val_check_batch(self) -> Any:
-        """After how many steps validation comes."""
+        """Steps between validations."""
         every = self._trainer.val_check_batch
         return self.num_training_batches if every == self._trainer.num_training_batches else every
 
     @property
     def estimated_stepping_batches(self) -> int | float:
         """Steps of the whole training."""
-        return total_steps(self._trainer, self.num_training_batches) or self.num_training_batches  # schedules need some
+        return total_steps(self._trainer, self.num_training_batches) or self.num_training_batches  # schedules need one
 
     @property
     def active(self) -> bool:
-        """Whether it goes on training."""
+        """Whether it still trains."""
         return not self.stopped and self.failure is None
 
     @property
     def has_step_hooks(self) -> bool:
-        """Whether a callback, or the module itself, wants to see every step."""
+        """Whether a callback, or the module itself, has a hook at every step."""
         return any(self._step_hooks.values())
 
     def attach(self, trainer: L.Trainer, steps_per_epoch: int) -> None:
@@ -179,11 +174,11 @@ class VariantTrainer:
         for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
             if own:
                 callback.load_state_dict(own)
-        self.module.load_state_dict(state["weights"])  # whatever callbacks made of those of the checkpoint
+        self.module.load_state_dict(state["weights"])  # callbacks may have changed those of the checkpoint
         (optimizer,) = checkpoint["optimizer_states"]
         for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
             if "capturable" in group:
-                saved["capturable"] = group["capturable"]  # as this device wants it
+                saved["capturable"] = group["capturable"]  # as this device requires
         self.optimizer.load_state_dict(optimizer)
         for schedule in checkpoint["lr_schedulers"]:
             self.schedule.load_state_dict(schedule)
@@ -199,7 +194,7 @@ class VariantTrainer:
             torch.nn.utils.clip_grad_norm_(parameters, most)
 
     def dump_checkpoint(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Return what a checkpoint of this variant alone holds; callbacks and module add to it as they do elsewhere."""
+        """Return a checkpoint of this variant alone, with the additions of callbacks and module."""
         module = self.module
         checkpoint: dict[str, Any] = {
             "epoch": self.current_epoch,
@@ -219,12 +214,12 @@ class VariantTrainer:
     def save_checkpoint(self, filepath: str | Path, weights_only: bool | None = None) -> None:
         """Write a checkpoint of this variant alone, which `LitAutoencoder.load_from_checkpoint` loads."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        encoded = io.BytesIO()  # torch tells of a full disk in words of its own
+        encoded = io.BytesIO()  # torch would hide the OSError of a full disk
         torch.save(self.dump_checkpoint(weights_only=bool(weights_only)), encoded)
         Path(filepath).write_bytes(encoded.getbuffer())
 
     def snapshot(self, stage: Stage) -> dict[str, Any]:
-        """Return all that it takes to go on from here, as tensors and plain values."""
+        """Return the whole state to resume from, as tensors and plain values."""
         at_end = stage is not Stage.STEP and self.global_step % max(self.num_training_batches, 1) == 0
         return {
             "step": self.global_step,
@@ -238,14 +233,14 @@ class VariantTrainer:
             "logged": {name: torch.as_tensor(value) for name, value in self.logged.items()},
             "weights": self.module.state_dict(),
             "checkpoint": self.dump_checkpoint(),
-            "callbacks": [each.state_dict() for each in self.callbacks],  # in their order: two of a class have one key
+            "callbacks": [each.state_dict() for each in self.callbacks],  # a list: two of a class have one key
             "device": self.strategy.root_device.type,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `snapshot` returned; weights, optimizer and callbacks do once the callbacks are set up."""
+        """Resume from a `snapshot`; weights, optimizer and callbacks are loaded once the callbacks are set up."""
         self.random.load_state_dict(state["random"])
-        self.order.go_on_from(state["order"])
+        self.order.resume_at(state["order"])
         self.callback_metrics, self.logged = dict(state["metrics"]), dict(state["logged"])
         self.device_before = state["device"]
         self.global_step = self.first_step = state["step"]
@@ -266,38 +261,38 @@ class VariantTrainer:
 
     def fail(self, error: Exception | SystemExit) -> None:
         """Leave the array with an error."""
-        if isinstance(error, SystemExit):  # of a library inside of its loss or model
+        if isinstance(error, SystemExit):  # raised inside its loss or model
             error = RuntimeError(f"it wanted to end the program with sys.exit({error.code})").with_traceback(
                 error.__traceback__
             )
-        traceback.clear_frames(error.__traceback__)  # they hold the memory of a step
+        traceback.clear_frames(error.__traceback__)  # frames hold the memory of a step
         self.failure = error
         for callback in self.callbacks:
             with suppress(Exception):
                 callback.on_exception(self, self.module, error)  # type: ignore[arg-type]
         self.listener.failed(self.name, error)
 
-    def may_stop(self, epochs_done: int | None = None) -> bool:
-        """Whether a callback asked it to stop and the Trainer's `min_epochs` and `min_steps` allow it."""
+    def wants_to_stop(self, epochs_done: int | None = None) -> bool:
+        """Return whether a callback asked it to stop and the Trainer's `min_epochs` and `min_steps` allow it."""
         if not self.should_stop:
             return False
         epochs_done = self.current_epoch if epochs_done is None else epochs_done
         return epochs_done >= (self.min_epochs or 0) and self.global_step >= (self.min_steps or 0)
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Enter around what may draw random numbers; at the first step and validation, to find out whether it does."""
+    def own_random_state(self) -> AbstractContextManager[None]:
+        """Draw random numbers from its own state inside, if it draws any: the first step and validation find out."""
         looks = self.global_step == self.first_step or (self._means is not None and not self._has_validated)
-        return self.random.turn() if self.random.drawn or looks else nullcontext()
+        return self.random.own_random_state() if self.random.drawn or looks else nullcontext()
 
     def optimize(self, images: Tensor, *, look: bool) -> Tensor:
         """Take one optimizer step; returns the loss. The schedule is not stepped.
 
         Args:
             images: float `(B, 3, H, W)`.
-            look: whether the host looks at the loss before it is used.
+            look: whether the host checks the loss before it is used.
 
         Raises:
-            ValueError: if it looked, and the loss is not finite.
+            ValueError: if `look`, and the loss is not finite.
             OutOfMemory: if memory ran out before a weight was changed.
         """
         precision, optimizer = self.precision_plugin, self.optimizer
@@ -324,9 +319,9 @@ class VariantTrainer:
         return shown
 
     def train(self, images: Tensor, *, look: bool, rates: Sequence[float] | None = None) -> Tensor:
-        """Take one whole step as Lightning's loop does, maybe at other learning rates; returns the loss."""
+        """Take one whole step as Lightning's loop does, optionally at other learning rates; returns the loss."""
         batch_idx = self.global_step % max(self.num_training_batches, 1)
-        with self.turn():
+        with self.own_random_state():
             self._call("on_train_batch_start", images, batch_idx)
             with learning_rates(self.optimizer, rates):
                 loss = self.optimize(images, look=look)
@@ -345,7 +340,7 @@ class VariantTrainer:
             )
 
     def write_log(self, values: MutableMapping[str, Any], step: int) -> None:
-        """Hand what a step logged to the logger."""
+        """Pass the values that a step logged to the logger."""
         self.callback_metrics |= {name: torch.as_tensor(value) for name, value in values.items()}
         numbers = {name: float(value) for name, value in values.items()}
         self.logger.log_metrics({**numbers, "epoch": self.current_epoch}, step=step)
@@ -360,11 +355,11 @@ class VariantTrainer:
             self._means[name] = (total + value * (batch_size or 1), count + (batch_size or 1))
 
     def begin_validation(self) -> None:
-        """From here on, `log` takes means."""
+        """Let `log` take means from here on."""
         self._means = {}
 
     def end_validation(self) -> None:
-        """Keep the means as metrics, and hand them to the logger."""
+        """Store the means as metrics, and pass them to the logger."""
         assert self._means is not None
         means, self._means, self._has_validated = self._means, None, True
         self.validated_step = self.global_step
@@ -375,7 +370,7 @@ class VariantTrainer:
             function(*arguments)
 
     def _overriding(self, name: str) -> list[Callable[..., Any]]:
-        """List the hooks of that name which the callbacks, and then the module, have of their own."""
+        """List the hooks of that name that the callbacks, and then the module, override."""
 
         def bound(callback: L.Callback) -> Callable[..., Any]:
             return lambda *arguments: getattr(callback, name)(self, self.module, *arguments)

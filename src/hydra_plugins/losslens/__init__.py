@@ -1,0 +1,1 @@
+"""Launcher and sweepers of losslens, where Hydra looks for them."""

@@ -1,1 +1,0 @@
-"""The launcher of losslens, where Hydra looks for it."""

@@ -1,1 +1,0 @@
-"""What all pages share: style, script, pictures and drawings inside of them."""

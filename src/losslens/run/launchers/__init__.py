@@ -1,0 +1,1 @@
+"""Executors: local processes, jobs of Slurm, tasks of Ray."""

@@ -1,1 +1,0 @@
-"""Who trains arrays besides the process of the command itself."""
