@@ -12,7 +12,7 @@ from losslens.build import as_count
 from losslens.console import counted
 from losslens.sweep.queue import QueuedArray, queued_arrays
 
-MAX_IN_VAIN = 6  # consecutive processes without progress; an array is given up after three
+MAX_WITHOUT_PROGRESS = 6  # consecutive processes without progress; an array is given up after three
 
 
 class LocalProcesses:
@@ -34,7 +34,7 @@ class LocalProcesses:
         self.running: dict[int, subprocess.Popen[bytes]] = {}  # by slot
         self.stopping = False
         self._at_start: dict[int, str] = {}
-        self._in_vain = 0  # consecutive processes that ended without progress
+        self._without_progress = 0  # consecutive processes that ended without progress
 
     def max_jobs(self) -> int:
         """Return the number of processes."""
@@ -56,8 +56,8 @@ class LocalProcesses:
                 continue
             del self.running[slot]
             gained = process.returncode == 0 or self._gained() != self._at_start[slot]
-            self._in_vain = 0 if gained else self._in_vain + 1
-            if self.stopping or self._in_vain >= MAX_IN_VAIN:
+            self._without_progress = 0 if gained else self._without_progress + 1
+            if self.stopping or self._without_progress >= MAX_WITHOUT_PROGRESS:
                 continue
             if any(not array.has_ended and not array.is_claimed for array in self.arrays):
                 self._start(slot)
@@ -74,7 +74,7 @@ class LocalProcesses:
 
     def error(self) -> str | None:
         """Return the last line that a process printed, if too many ended without progress."""
-        if self._in_vain < MAX_IN_VAIN:
+        if self._without_progress < MAX_WITHOUT_PROGRESS:
             return None
         lines = [line for file in self._folder.glob("worker-*.txt") for line in file.read_text().splitlines() if line]
         return lines[-1] if lines else "they were killed"
