@@ -66,8 +66,11 @@ def check(project: Path) -> None:
     entries, settings = read_entries(project), train_settings(project)
     kept = read_record(docs / NUMBERS)
     wanted = [key for key, each in kept["losses"].items() if each["measured"]]  # others may need a download
-    now = new_record(entries, settings, docs / PHOTOGRAPH, Console(quiet=True), wanted)
-    found = list(differences(kept, now))
+    found: list[str] = []
+    for keys in ([], wanted):  # names and configurations first, which take no time
+        found = found or list(
+            differences(kept, new_record(entries, settings, docs / PHOTOGRAPH, Console(quiet=True), keys))
+        )
     if not found and not _is_page(docs):
         found = [f"it is not what {NUMBERS} and {PICTURES}/ give"]
     if found:

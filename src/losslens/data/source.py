@@ -34,8 +34,8 @@ class Source:
         resident: true holds all images in the memory of the training device; false streams them, so that the device
             holds those of a few steps only, as does main memory if the images are in a file; "auto" streams those that
             do not fit into half of the free memory. Training gives the same weights.
-        seed: decides the split into training and validation; not the seed of a variant, so that all variants of a
-            sweep are measured on the same images.
+        seed: decides the split into training and validation, or what is drawn; not the seed of a variant, so that all
+            variants of a sweep are measured on the same images.
 
     Attributes:
         found: once decoded, a line for the user on the images found; None where the settings tell it.

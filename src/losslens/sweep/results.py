@@ -98,7 +98,7 @@ class VariantResult:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Steps, time, throughput, size; steps alone while it trains."""
+        """Steps, time, throughput, size; steps alone while it trains. Seconds are those of its whole array."""
         facts = {name: self.results.get(name) for name in FACTS}
         if not self.results:
             facts["steps"] = int(self.curves[-1]["step"]) if self.curves else 0
