@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from losslens.data import Images
@@ -62,6 +62,7 @@ def test_arrays_are_as_large_as_memory_allows(monkeypatch):
 STEPS = st.lists(st.builds(StepBytes, st.integers(0, 1000), st.integers(0, 1000)), min_size=2, max_size=20)
 
 
+@settings(deadline=None)
 @given(steps=STEPS, free=st.integers(0, 40000), num_workers=st.integers(1, 30))
 def test_as_many_as_fit_and_one_at_least(steps, free, num_workers):
     def needed(count, first):

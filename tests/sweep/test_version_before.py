@@ -51,4 +51,4 @@ def test_it_is_resumed_and_shown(place):
 def test_it_is_exported(place):
     done = run(["export.py", f"variant={SWEEP}/loss=l1", "format=torch_export"], place)
     assert done.returncode == 0, done.stderr
-    assert (place / done.stdout.splitlines()[0]).exists()
+    assert (place / done.stdout.partition(": ")[0]).exists()

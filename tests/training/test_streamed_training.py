@@ -108,7 +108,7 @@ def test_an_error_in_training_leaves_no_thread(trained, monkeypatch):
         assert len(threads()) == 1
         raise RuntimeError("torn")
 
-    monkeypatch.setattr(array_module.ThreadEngine, "run", fail)
+    monkeypatch.setattr(array_module.ThreadEngine, "run_steps", fail)
     with pytest.raises(RuntimeError, match="torn"):
         trained(False)
     assert threads() == []
