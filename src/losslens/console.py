@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WIDEST = 10_000  # characters: more than any table has, so that none is wrapped
+LISTED = 3  # of many things in a message
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -40,6 +41,13 @@ def warn(text: str) -> None:
     from rich.console import Console
 
     say(Console(stderr=True), f"warning: {text}", style="yellow")
+
+
+def left_out(given: object, wanted: str, others: Sequence[object]) -> None:
+    """Say in one line what a pattern led to besides what is wanted."""
+    if others:
+        listed = ", ".join(map(str, others[:LISTED])) + (", ..." if len(others) > LISTED else "")
+        warn(f"{given} leads to {len(others)} that are no {wanted} and are left out: {listed}")
 
 
 def joined_lines(error: object) -> str:

@@ -13,11 +13,13 @@ from typing import Any, TypeGuard
 
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 ASIDE = ".aside-"  # in the names of files that are being written
+LONGEST_START = 200  # bytes that such a name takes from that of the file: names have at most 255
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
     """Let `save` write a temporary file beside `path`, then move it to `path`."""
-    aside = path.with_name(f".{path.name}{ASIDE}{secrets.token_hex(8)}")
+    start = os.fsdecode(os.fsencode(path.name)[:LONGEST_START])
+    aside = path.with_name(f".{start}{ASIDE}{secrets.token_hex(8)}")
     try:
         save(aside)
         os.replace(aside, path)

@@ -15,7 +15,8 @@ from PIL import Image, ImageCms
 
 from losslens.data import Folder
 from losslens.data.cache import cache_folder
-from losslens.data.folder import read_squares, to_rgb
+from losslens.data.folder import read_squares
+from losslens.data.pictures import to_rgb
 
 
 def folder(root, **arguments):
@@ -133,7 +134,13 @@ class TestUnreadable:
         for _ in range(2):  # from the cache too
             images = folder(damaged).decode()
             assert sum(len(part) for part in images) == 8
-            listed = ", ".join(str(damaged / name) for name in ("empty.jpg", "text.png", "truncated.png"))
+            unknown = "its format is none that is read"
+            reasons = {
+                "empty.jpg": unknown,
+                "text.png": unknown,
+                "truncated.png": "image file is truncated",
+            }
+            listed = "; ".join(f"{damaged / name}: {reason}" for name, reason in reasons.items())
             told = f"warning: 3 of 11 image files in {damaged} cannot be read ({listed}); they are left out\n"
             assert capsys.readouterr().err == told
 
@@ -180,7 +187,7 @@ DAMAGES = {
 class TestCache:
     def test_is_used(self, root, monkeypatch):
         first = folder(root).decode()
-        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_, **__: pytest.fail("decoded again"))
         assert torch.equal(folder(root).decode().train, first.train)
 
     @pytest.mark.parametrize("resident", [True, False])
@@ -191,7 +198,7 @@ class TestCache:
         (stored,) = cache_folder().glob(f"*.{file}")
         DAMAGES[damage](stored)
         assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
-        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr("losslens.data.folder.read_squares", lambda *_, **__: pytest.fail("decoded again"))
         assert torch.equal(folder(root, resident=resident).decode().train[:], first.train)
 
     def test_follows_changes(self, root):
@@ -247,7 +254,7 @@ class TestCrops:
         """On a ramp from left to right, the slope of a crop tells its scale, and its values its place."""
         ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
         Image.fromarray(np.stack([ramp] * 3, -1)).save(tmp_path / "ramp.png")
-        squares, enlarged = read_squares(tmp_path / "ramp.png", 32, crops=8)
+        squares, enlarged, _ = read_squares(tmp_path / "ramp.png", 32, crops=8)
         slopes = squares[:, 0, 0].astype(float)[:, [2, -3]] @ [-1, 1] / 27
         assert np.allclose(slopes, [1, 1, 2, 2, 4, 4, 8, 8], rtol=0.05)
         assert not enlarged

@@ -68,13 +68,15 @@ def bomb(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-# What is left out, and told.
+UNKNOWN = "its format is none that is read"
+
+# What is left out, and told with a reason.
 BAD = {
-    "truncated.jpg": truncated,
-    "empty.png": lambda path: path.touch(),
-    "text.png": lambda path: path.write_text("no picture"),
-    "bomb.png": bomb,
-    "dangling.png": lambda path: path.symlink_to("nowhere.png"),
+    "truncated.jpg": (truncated, "Truncated File Read"),
+    "empty.png": (lambda path: path.touch(), UNKNOWN),
+    "text.png": (lambda path: path.write_text("no picture"), UNKNOWN),
+    "bomb.png": (bomb, "it has more than 89,478,485 pixels: reduce it first"),
+    "dangling.png": (lambda path: path.symlink_to("nowhere.png"), None),  # what leads nowhere is no file
 }
 
 
@@ -87,11 +89,13 @@ def test_unusual_pictures_are_decoded(photos, name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_broken_pictures_are_left_out(photos, name, capsys):
-    BAD[name](photos / name)
+    make, reason = BAD[name]
+    make(photos / name)
     images = folder(photos).decode()
     assert len(images.train) + len(images.val) == 12
-    if name != "dangling.png":  # what leads nowhere is no file
-        told = f"warning: 1 of 13 image files in {photos} cannot be read ({photos / name}); they are left out\n"
+    if reason:
+        told = f"1 of 13 image files in {photos} cannot be read ({photos / name}: {reason})"
+        told = f"warning: {told}; they are left out\n"
         assert capsys.readouterr().err == told
 
 
@@ -106,15 +110,15 @@ def test_a_file_that_vanishes_between_listing_and_reading(photos, monkeypatch, c
 
     read = module.read_squares
 
-    def vanishing(file, size, crops):
+    def vanishing(file, size, crops, **limits):
         if file.name == "03.png":
             file.unlink(missing_ok=True)
-        return read(file, size, crops)
+        return read(file, size, crops, **limits)
 
     monkeypatch.setattr(module, "read_squares", vanishing)
     images = folder(photos).decode()
     assert len(images.train) + len(images.val) == 11
-    assert f"({photos / '03.png'}); they are left out" in capsys.readouterr().err
+    assert f"({photos / '03.png'}: No such file or directory); they are left out" in capsys.readouterr().err
 
 
 def test_a_stale_cache_is_made_again(photos):

@@ -119,7 +119,7 @@ def test_find_pictures_by_unique_names(tmp_path):
     for path in ("a/one.png", "b/One.jpg", "b/text.txt"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    found = find_pictures([str(tmp_path)])
+    found = find_pictures([str(tmp_path)]).files
     assert {name: file.name for name, file in found.items()} == {"one": "one.png", "One-2": "One.jpg"}
 
 
@@ -158,4 +158,4 @@ def test_paths_are_quoted_as_hydra_reads_them(tmp_path, monkeypatch, argument, v
 
 def test_pictures_named_sheet_do_not_lose_to_the_sheet(tmp_path):
     (tmp_path / "Sheet.png").touch()
-    assert list(find_pictures([str(tmp_path)])) == ["Sheet-2"]
+    assert list(find_pictures([str(tmp_path)]).files) == ["Sheet-2"]

@@ -4,9 +4,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -15,18 +15,38 @@ from platformdirs import user_cache_path
 from losslens.files import write, write_json
 
 CHECKED_AT_ONCE = 2**20  # bytes
+FACTS = ("counts", "small", "unreadable", "peaks")  # stored beside the pixels
 
 
 class Decoded(NamedTuple):
     """Decoded images of some files: `pixels`, uint8 `(N, 3, H, W)`, file by file.
 
-    `counts` are the images of each file, `small` the number of enlarged files, `unreadable` the unreadable ones.
+    `counts` are the images of each file, `small` the number of enlarged files, `unreadable` the unreadable ones with
+    the reasons, `fleeting` whether one may be readable the next time, `peaks` the largest numbers in files of 16 bits,
+    gray and in color.
     """
 
     pixels: np.ndarray
     counts: list[int]
     small: int
     unreadable: list[str]
+    fleeting: bool = False
+    peaks: Sequence[int] = (0, 0)
+
+
+def joined(pieces: Sequence[Decoded]) -> Decoded:
+    """Return pieces as one, in main memory."""
+    return Decoded(np.concatenate([piece.pixels for piece in pieces]), *_facts(pieces))
+
+
+def _facts(pieces: Sequence[Decoded]) -> tuple[list[int], int, list[str], bool, list[int]]:
+    return (
+        [count for piece in pieces for count in piece.counts],
+        sum(piece.small for piece in pieces),
+        [path for piece in pieces for path in piece.unreadable],
+        any(piece.fleeting for piece in pieces),
+        [max(channel) for channel in zip(*(piece.peaks for piece in pieces), strict=True)],
+    )
 
 
 def cache_folder() -> Path:
@@ -42,16 +62,17 @@ def fingerprint(files: Iterable[Path], **settings: object) -> str:
 
 def load(name: str) -> Decoded | None:
     """Return the images stored under a name, memory-mapped; None if they are missing or damaged."""
-    pixels, facts = _places(name)
+    pixels, record = _places(name)
     try:
-        stored = json.loads(facts.read_text(encoding="utf-8"))
+        stored = json.loads(record.read_text(encoding="utf-8"))
         checksum = 0
         with pixels.open("rb") as file:
             while some := file.read(CHECKED_AT_ONCE):
                 checksum = crc32(some, checksum)
-        if checksum != stored["checksum"] or pixels.stat().st_size != math.prod(stored["shape"]):
+        facts = {name: stored[name] for name in FACTS}
+        if _checksum(facts, checksum) != stored["checksum"] or pixels.stat().st_size != math.prod(stored["shape"]):
             return None
-        return Decoded(_map(pixels, stored["shape"]), stored["counts"], stored["small"], stored["unreadable"])
+        return Decoded(_map(pixels, stored["shape"]), **facts)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -59,31 +80,37 @@ def load(name: str) -> Decoded | None:
 def store(name: str, pieces: Iterable[Decoded]) -> Decoded:
     """Write pieces one after another, atomically, and return them as one, memory-mapped.
 
+    With a failure that may be over the next time, `load` does not find them.
+
     Raises:
         OSError: if the cache cannot be written.
     """
-    pixels, facts = _places(name)
+    pixels, record = _places(name)
     pixels.parent.mkdir(parents=True, exist_ok=True)
     checksum, shape = 0, (0,)
-    counts: list[int] = []
-    small, unreadable = 0, []
+    told: list[Decoded] = []  # without their pixels
 
     def save(aside: Path) -> None:
-        nonlocal checksum, shape, small
+        nonlocal checksum, shape
         with aside.open("wb") as file:
             for piece in pieces:
                 file.write(piece.pixels.data)
                 checksum = crc32(piece.pixels.data, checksum)
                 shape = piece.pixels.shape[1:]
-                counts.extend(piece.counts)
-                small += piece.small
-                unreadable.extend(piece.unreadable)
+                told.append(piece._replace(pixels=piece.pixels[:0].copy()))
 
+    record.unlink(missing_ok=True)
     write(pixels, save)
+    counts, small, unreadable, fleeting, peaks = _facts(told)
     whole = [sum(counts), *shape]
-    files = {"counts": counts, "small": small, "unreadable": unreadable}
-    write_json(facts, {"shape": whole, "checksum": checksum, **files})
-    return Decoded(_map(pixels, whole), counts, small, unreadable)
+    if not fleeting:
+        facts = dict(zip(FACTS, (counts, small, unreadable, peaks), strict=True))
+        write_json(record, {"shape": whole, "checksum": _checksum(facts, checksum), **facts})
+    return Decoded(_map(pixels, whole), counts, small, unreadable, fleeting, peaks)
+
+
+def _checksum(facts: Mapping[str, Any], checksum: int) -> int:
+    return crc32(json.dumps(facts).encode(), checksum)
 
 
 def _places(name: str) -> tuple[Path, Path]:

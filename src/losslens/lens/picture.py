@@ -1,5 +1,6 @@
 """The picture on which losses are measured."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from losslens.data.pictures import open_picture
+from losslens.data.pictures import open_picture, quiet_pillow
 
 DEFAULT = "data/chelsea.png"  # from scikit-image; CC0; midtones leave losses most room
 SECOND = "data/astronaut.png"  # from scikit-image; NASA, public domain
@@ -30,7 +31,8 @@ def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
         raise ValueError(f"size {size} is not 1 or more: try size=128")
     path = _shipped(DEFAULT) if file is None else Path(file)
     try:
-        upright = open_picture(path, size)
+        with quiet_pillow():
+            upright = open_picture(path, 2 * size).image
     except ValueError as error:
         raise ValueError(f"image {error}: give another with image=FILE") from error
     if max(upright.size) > size:
@@ -38,7 +40,7 @@ def read_picture(file: str | None, size: int) -> tuple[Tensor, str]:
         width, height = (max(1, round(side * scale)) for side in upright.size)
         upright = upright.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
     pixels = torch.from_numpy(np.array(upright)).movedim(-1, 0)[None].double() / 255
-    return pixels, path.name
+    return pixels, os.fsencode(path.name).decode(errors="replace")
 
 
 def second_photograph(image: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
-from losslens.console import joined_lines
+from losslens.console import joined_lines, left_out
 from losslens.files import unique
 from losslens.sweep.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
 from losslens.training.module import LitAutoencoder, load_module
+
+CHECKPOINT_ENDINGS = (".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def find_variant(path: Path | str) -> tuple[str, Found]:
 def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     """Find trained variants: folders of variants, single runs and sweeps, checkpoint files, or patterns of these.
 
-    Only finished variants of a sweep; all by unique names.
+    Only finished variants of a sweep; all by unique names. What else a pattern leads to is left out, in one line.
 
     Raises:
         ValueError: if a path holds none.
@@ -81,14 +83,25 @@ def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     found: list[tuple[str, Found]] = []
     for given in paths:
         path = Path(given).expanduser()
-        places = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path)))]
-        inside = [each for place in places for each in _variants_in(place)]
+        if path.exists():
+            inside = _variants_in(path)
+        else:
+            places = {Path(each): _trained_in(Path(each)) for each in sorted(glob.glob(str(path)))}
+            inside = [each for variants in places.values() for each in variants]
+            left_out(given, "trained variant", [place for place, variants in places.items() if not variants])
         if not inside:
             raise ValueError(
                 f"{given} holds no trained variant: give the folder of a variant or of a sweep, or a checkpoint file"
             )
         found += inside
     return dict(zip(unique([name for name, _ in found]), (each for _, each in found), strict=True))
+
+
+def _trained_in(path: Path) -> list[tuple[str, Found]]:
+    """Find what a sweep counts as trained; of files, those that are named as checkpoints."""
+    if path.is_file() and path.suffix not in CHECKPOINT_ENDINGS:
+        return []
+    return [(name, found) for name, found in _variants_in(path) if found.result is None or found.result.done]
 
 
 def _variants_in(path: Path) -> list[tuple[str, Found]]:
