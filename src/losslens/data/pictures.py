@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import stat
 import warnings
@@ -20,7 +21,7 @@ from losslens.console import joined_lines
 
 READER = 1  # version: another one decodes folders again
 MAX_PIXELS = 89_478_485  # as many as Pillow opens without a warning; a picture of more is refused before it is decoded
-DECODING_BYTES = 16  # a pixel, with what the decoders of WebP and JPEG 2000 hold
+DECODING_BYTES = 20  # a pixel, with what the decoders of JPEG 2000 and WebP hold
 LARGE = 2**24  # pixels, from which a picture is reduced while it is converted
 STRIP = 2**20  # pixels that are converted at once
 WHITE = 65535  # of integers with more than 8 bits, unless the file says how many bits they have
@@ -119,7 +120,7 @@ def as_images(picture: Path | str | Image.Image | Tensor | np.ndarray) -> Tensor
         with quiet_pillow():
             picture = np.array(open_picture(picture).image)
     if isinstance(picture, Image.Image):
-        picture = np.array(to_rgb(ImageOps.exif_transpose(picture)))
+        picture = np.array(_upright(to_rgb(picture), picture))
     images = (
         torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
     )
@@ -129,7 +130,7 @@ def as_images(picture: Path | str | Image.Image | Tensor | np.ndarray) -> Tensor
             f"picture has shape {tuple(picture.shape)}: give an array (H, W, 3) or a tensor (3, H, W) or (N, 3, H, W)"
         )
     if images.dtype == torch.uint8:
-        return images.float() / 255
+        return images.float().div_(255)
     if not images.is_floating_point() or not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(f"picture is {images.dtype}, from {images.min()} to {images.max()}: give uint8, or [0, 1]")
     return images.float()
@@ -247,17 +248,19 @@ def _decode(opened: ImageFile.ImageFile, least: int | None, max_pixels: int, max
         opened.draft(None, (least, least))
     opened.load()
     _check_size(opened, max_pixels)  # a frame may be larger than its file says
-    try:
-        orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception as error:
-        raise _Refused(f"its EXIF is damaged: {joined_lines(error)}") from error
     large = opened.width * opened.height > LARGE
     factor = max(1, min(opened.size) // least) if least and large else 1
     image, gray_peak, color_peak = _convert(opened, max_value, factor)
-    if orientation != 1:
-        image.getexif()[ExifTags.Base.Orientation] = orientation
-        image = ImageOps.exif_transpose(image)
-    return Picture(image, gray_peak, color_peak * 257 if deep_color else 0)
+    return Picture(_upright(image, opened), gray_peak, color_peak * 257 if deep_color else 0)
+
+
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn what was made of an image as its EXIF says; other entries there may be damaged."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation == 1:
+        return rgb
+    rgb.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(rgb)
 
 
 def _convert(image: Image.Image, max_value: float | None, factor: int) -> Picture:
@@ -309,7 +312,9 @@ def _gray(strip: Image.Image, numbers: _Numbers) -> tuple[Image.Image, int]:
     values = np.asarray(strip)
     if numbers.dtype:
         values = values.view(numbers.dtype)
-    low, high = float(values.min()), float(values.max())  # NaN if one is
+    low, high = float(values.min()), float(values.max())  # NaN if any number is
+    if not math.isfinite(low + high):
+        raise _Refused("some of its numbers are not finite")
     rounding = ROUNDING * numbers.white if strip.mode == "F" else 0
     if not (low >= -rounding and high <= numbers.white + rounding):
         kind = "floats" if strip.mode == "F" else "integers"
