@@ -492,10 +492,8 @@ class TestNoFiles:
 def test_a_damaged_exif_spoils_nothing(tmp_path):
     """Pillow cannot write these entries again, which its own `exif_transpose` does."""
     wide = np.zeros((16, 32, 3), np.uint8)
-    exif = (
-        b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
     exif += b"\x01\x1a\0\x03\0\0\0\x01\xff\xff\0\0\0\0\0\0"
-    )
     for index, damaged in enumerate((exif, exif.replace(b"\x01\x1a\0\x03", b"\x01\x1a\0\x05"))):
         Image.fromarray(wide).save(tmp_path / f"{index}.jpg", exif=damaged)
         with quiet_pillow():

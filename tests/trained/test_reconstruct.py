@@ -1,6 +1,9 @@
 """reconstruct.py as a user meets it."""
 
+import errno
 import os
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from PIL import Image
 import losslens
 from losslens.overrides import quote_paths
 from losslens.pictures.sheet import side_by_side
-from losslens.trained.reconstruct import find_pictures
+from losslens.trained.load import find_variants
+from losslens.trained.reconstruct import find_pictures, reconstruct_files
 
 
 @pytest.fixture
@@ -159,3 +163,106 @@ def test_paths_are_quoted_as_hydra_reads_them(tmp_path, monkeypatch, argument, v
 def test_pictures_named_sheet_do_not_lose_to_the_sheet(tmp_path):
     (tmp_path / "Sheet.png").touch()
     assert list(find_pictures([str(tmp_path)]).files) == ["Sheet-2"]
+
+
+def red(path, size=(24, 24)):
+    Image.new("RGB", size, "red").save(path)
+
+
+def test_no_file_ends_the_batch(reconstruct, tmp_path, photographs, trained_sweep):
+    """What is odd is written, what cannot be is listed, and what comes after them is there."""
+    Image.new("RGB", (24, 40)).save(photographs / "a.jpg", exif=b"Exif\0\0XX*\0damaged")
+    for name in ("b" * 251 + ".png", "c" * 250 + ".jpeg", "é" * 125 + ".png"):
+        red(photographs / name)
+    red(photographs / "d.png", (4000, 8))  # a thumbnail of no height
+    Image.fromarray(np.full((24, 24), np.nan, np.float32)).save(photographs / "e.tiff")
+    (photographs / "f.png").write_text("no picture")
+    os.mkfifo(photographs / "g.png")
+    red(photographs / "z.png")
+    images = f"images=[{photographs},{photographs}/g.png,/dev/zero]"
+    done = reconstruct(f"variant={trained_sweep}/loss=l1,seed=0", images, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    failed = {
+        "e.tiff": "not finite",
+        "f.png": "its format is none",
+        "g.png": "no regular file",
+        "zero": "no regular file",
+    }
+    assert done.stderr.count(" cannot be read (") == len(failed)
+    for name, reason in failed.items():
+        assert re.search(rf"{name} cannot be read \([^)]*{reason}", done.stderr)
+    folder = results(tmp_path)
+    assert f"8 of 12 pictures in {folder}" in done.stdout
+    names = {"a", "b" * 240, "c" * 240, "é" * 120, "cat", "rocket", "d", "z"}
+    assert {path.stem for path in folder.glob("*.png")} == {*names, "sheet"}
+    assert {path.stem for path in folder.glob("loss=*/*.png")} == names
+
+
+def test_a_picture_too_large_for_the_memory_is_listed(trained_sweep, photographs, tmp_path, monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr("losslens.trained.reconstruct.free_memory", lambda _: 112 * 30_000)
+    with pytest.raises(ValueError, match=r"cat\.jpg needs more memory than there is: reduce it first$"):
+        reconstruct_files(
+            [str(trained_sweep / "loss=l1,seed=0")], [str(photographs)], tmp_path, codes=False, console=Console()
+        )
+    assert (tmp_path / "rocket.png").is_file()
+
+
+def test_a_full_disk_ends_it_at_once(trained_sweep, photographs, tmp_path, monkeypatch):
+    from rich.console import Console
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("losslens.trained.reconstruct.write_picture", fail)
+    with pytest.raises(OSError, match="No space left"):
+        reconstruct_files(
+            [str(trained_sweep / "loss=l1,seed=0")], [str(photographs)], tmp_path, codes=False, console=Console()
+        )
+
+
+class TestPatterns:
+    def test_take_pictures_and_say_what_they_leave(self, tmp_path, capsys):
+        (tmp_path / "below").mkdir()
+        red(tmp_path / "below" / "b.png")
+        red(tmp_path / "a.png")
+        (tmp_path / "notes.txt").touch()
+        assert list(find_pictures([f"{tmp_path}/*"]).files) == ["a"]
+        told = capsys.readouterr().err
+        left = f"{tmp_path}/below, {tmp_path}/notes.txt"
+        assert told == f"warning: {tmp_path}/* leads to 2 that are no picture and are left out: {left}\n"
+        assert list(find_pictures([f"{tmp_path}/**/*.png"]).files) == ["a", "b"]
+        assert capsys.readouterr().err == ""
+
+    def test_that_lead_to_no_picture_are_refused(self, tmp_path):
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(ValueError, match="leads to no picture: give files or folders with images=PATH"):
+            find_pictures([f"{tmp_path}/*"])
+
+    def test_take_trained_variants(self, trained_sweep, tmp_path, capsys):
+        sweep = tmp_path / "sweep"
+        shutil.copytree(trained_sweep, sweep)
+        (sweep / "loss=red,seed=1" / "status.json").write_text('{"status": "failed", "reason": "nan"}')
+        (sweep / "baselines").mkdir(exist_ok=True)
+        named = set(find_variants([str(sweep)]))
+        assert len(named) == 5
+        assert set(find_variants([f"{sweep}/*"])) == named
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert "that are no trained variant and are left out" in told
+        assert set(find_variants([f"{sweep}/loss=l1*/checkpoints/*"])) == {"loss=l1,seed=0", "loss=l1,seed=1"} | {
+            f"loss=l1,seed={seed}-2" for seed in (0, 1)
+        }
+        with pytest.raises(ValueError, match="holds no trained variant"):
+            find_variants([f"{sweep}/*.json"])
+
+    def test_links_to_folders_are_entered(self, tmp_path):
+        (tmp_path / "store").mkdir()
+        red(tmp_path / "store" / "a.png")
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cats").symlink_to("../store")
+        (tmp_path / "photos" / "loop").symlink_to(".")
+        found = find_pictures([str(tmp_path / "photos")])
+        assert found.files == {"a": tmp_path / "photos" / "cats" / "a.png"}
