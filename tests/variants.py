@@ -1,13 +1,19 @@
-"""Arrays of tiny variants, made as a sweep makes them."""
+"""Arrays of tiny variants, made as a sweep makes them; and one trained by a plain Trainer, to compare."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import torch
 
-from losslens.data import Images
+from losslens.build import build
+from losslens.data import ImageDataModule, Images
+from losslens.training import LitAutoencoder
 from losslens.training.fit import fit
 from losslens.training.listener import Listener
 from losslens.training.stop import Stop
+from losslens.training.trainer import epoch_steps
 from losslens.variant import Variant
 
 MODEL = {
@@ -92,6 +98,46 @@ class Trained:
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         return self.checkpoint(name)["state_dict"]
+
+
+@dataclass
+class Plain:
+    """What a plain Trainer left."""
+
+    trainer: L.Trainer
+    weights: dict[str, torch.Tensor]
+
+
+def train_plainly(
+    images: Images, folder: Path, changes: dict, *, logger: Any = False, validate: bool = True, **settings: Any
+) -> Plain:
+    """Train one variant by `lightning.Trainer.fit`, with one thread and the batches that it gets in an array."""
+    config = {**CONFIG, **changes}
+    L.seed_everything(config["seed"], verbose=False)
+    module = LitAutoencoder(config["model"], config["loss"], config["optimizer"], config["schedule"])
+    arguments = {"enable_checkpointing": False, **TRAINER, **settings, "num_sanity_val_steps": 0}
+    configs = [*arguments.pop("callbacks", []), *changes.get("callbacks", {}).values()]
+    del arguments["_target_"]
+    num_steps = epoch_steps({**TRAINER, **settings}, len(images.train), config["data"]["batch_size"])
+    arguments.pop("limit_train_batches", None)  # it is how many steps the data has
+    trainer = L.Trainer(
+        **arguments,
+        callbacks=[build(each) for each in configs],
+        logger=logger,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    data = ImageDataModule(images, **config["data"], seed=config["seed"], num_steps=num_steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer.fit(module, datamodule=data)
+        if validate:
+            trainer.validate(module, datamodule=data, verbose=False)
+    finally:
+        torch.set_num_threads(threads)
+    return Plain(trainer, {key: value for key, value in module.state_dict().items() if "val_metrics" not in key})
 
 
 def assert_nearly_the_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:

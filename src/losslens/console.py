@@ -195,7 +195,8 @@ def be_quiet() -> None:
     """Keep Lightning from listing devices and advertising, and from warnings that a user can do nothing about."""
     for package in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # shows a profile that the user asked for
+    for asked in ("profilers", "callbacks.model_summary"):  # show what the user asked for
+        logging.getLogger(f"lightning.pytorch.{asked}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", ".*LeafSpec", module="lightning")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*srun", module="lightning")  # arrays do not need srun
     warnings.filterwarnings("ignore", "GPU available but not used", module="lightning")  # the user's choice

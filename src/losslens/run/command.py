@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from losslens.build import plain_settings
 from losslens.console import SweepInterrupted, be_quiet, counted, progress_bar, quiet_writers
 from losslens.files import cannot_write
 from losslens.report.once import report_now, report_once
@@ -35,6 +36,7 @@ from losslens.sweep.results import (
 from losslens.sweep.variants import add_variants, make_folders, stored_variants
 from losslens.training.state import parse_interval, remove_states
 from losslens.training.stop import Stop
+from losslens.training.supported import check_settings
 from losslens.training.trainer import check_accelerator
 from losslens.variant import Job, Variant
 
@@ -102,8 +104,9 @@ def run_sweep(
         plan_only(jobs, folder, single, executor)
         return []
     parse_interval(command.settings["checkpoint"]["every"])
-    if command.trains_here:
-        for config, *_ in jobs:
+    for config, *_ in jobs:
+        check_settings(plain_settings(config.trainer))
+        if command.trains_here:
             check_accelerator(config.trainer)
     with locked(folder):
         clear_queue(folder)  # arrays that no process has begun

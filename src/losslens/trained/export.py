@@ -17,7 +17,7 @@ from losslens.files import write, write_text
 from losslens.sweep.results import VariantResult
 from losslens.trained.card import model_card
 from losslens.trained.load import find_variant
-from losslens.training.module import LitAutoencoder
+from losslens.training.module import LitAutoencoder, check_autoencoder
 
 TOLERANCE = 1e-4  # largest difference of outputs, over their largest value if that is above 1
 EXAMPLE_SIZE = 72, 104  # height and width for tracing: unequal, and not those of the training
@@ -82,6 +82,7 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
     name, found = find_variant(path)
     module = found.load()
     own = _own_size(found.result)
+    check_autoencoder(module, torch.rand(2, 3, *own, generator=torch.Generator().manual_seed(0)))
     file = folder / f"{name}{ENDINGS[wanted]}"
     checks: list[Check] = []
 
@@ -92,14 +93,14 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
     with _quiet():
         write(file, save)
     (check,) = checks
-    use = _use(file.name, wanted, check)
+    use = _use(file.name, wanted, check, module)
     card = folder / f"{name}.md"
     write_text(card, model_card(name, module, found.result, use))
     checked = f"run back on images of {check.sizes}, it differs by {check.difference:.1e} at most"
     return [f"{file}: {checked}", str(card)]
 
 
-def _use(file: str, wanted: str, check: Check) -> str:
+def _use(file: str, wanted: str, check: Check, module: LitAutoencoder) -> str:
     """Describe a file's inputs and outputs, and how they were checked."""
     ways = {"safetensors": "weights alone; the settings of the model are in its metadata, under `losslens`"}
     program = (
@@ -109,21 +110,28 @@ def _use(file: str, wanted: str, check: Check) -> str:
     return (
         f"`{file}`: {ways.get(wanted, program)}. It was run back on images of {check.sizes}: what it gives differs "
         f"from what the checkpoint gives by {check.difference:.1e} at most. If only one size is named, it takes no "
-        "other."
+        f"other.{_refused(module)}"
     )
+
+
+def _refused(module: LitAutoencoder) -> str:
+    """Say which sizes of `CHECKED` the model itself does not take, such as sides that are no multiples of a block."""
+    sizes = [f"{height}x{width}" for _, height, width in CHECKED if not _takes(module, height, width)]
+    return f" The model does not take images of {', '.join(sizes)}." if sizes else ""
 
 
 def _taken(module: LitAutoencoder) -> list[tuple[int, int, int]]:
     """Return the sizes of `CHECKED` that a module accepts."""
-    taken = []
-    for number, height, width in CHECKED:
-        try:
-            with torch.no_grad():
-                module(torch.zeros(1, 3, height, width))
-        except (ValueError, RuntimeError):
-            continue
-        taken.append((number, height, width))
-    return taken
+    return [shape for shape in CHECKED if _takes(module, *shape[1:])]
+
+
+def _takes(module: LitAutoencoder, height: int, width: int) -> bool:
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, height, width))
+    except Exception:  # a model's own code raises errors of any type
+        return False
+    return True
 
 
 def _check(module: LitAutoencoder, run: Run, shapes: Sequence[tuple[int, int, int]]) -> Check:
@@ -195,7 +203,11 @@ def _save_safetensors(module: LitAutoencoder, path: Path, size: tuple[int, int])
     from safetensors.torch import load_file, save_file
 
     settings = json.dumps(dict(module.hparams))  # what the weights belong to
-    weights = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+    state = module.state_dict()
+    for name in [name for name, weight in state.items() if not isinstance(weight, Tensor)]:
+        raise ValueError(f"{name} is no tensor, and safetensors holds nothing else: use format=torch_export or onnx")
+    # Copies: tied weights share their memory, which the format does not allow; loaded, they are tied again.
+    weights = {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in state.items()}
     save_file(weights, path, metadata={"losslens": settings})
     again = LitAutoencoder(**json.loads(settings)).eval()
     again.load_state_dict(load_file(path))

@@ -84,13 +84,14 @@ class VariantArray(L.LightningModule):
         """Start the engine."""
         self._start_engine()
         self._hook("on_fit_start")
+        self._call_each(VariantTrainer.load_progress)
         if self.has_ended:
             self._end_training()
 
     def on_train_start(self) -> None:
         """Call the hook of all members."""
         self._hook("on_train_start")
-        self._let_go()
+        self._let_go(self.trainer.current_epoch, self.trainer.current_epoch)
 
     def on_train_epoch_start(self) -> None:
         """Call the hook of all members that train, except in an epoch that is resumed midway."""
@@ -152,9 +153,7 @@ class VariantArray(L.LightningModule):
         def validate(member: VariantTrainer) -> None:
             precision = member.precision_plugin
             with torch.no_grad(), precision.forward_context(), member.own_random_state():
-                member.hook_callbacks("on_validation_batch_start", batch, batch_idx)
-                member.module.validation_step(batch)
-                member.hook_callbacks("on_validation_batch_end", None, batch, batch_idx)
+                member.validate(batch.clone(), batch_idx)  # a model or callback that changes it changes its own
 
         self.engine.call_each([member for member in self.validated if member.failure is None], validate)
 
@@ -187,7 +186,7 @@ class VariantArray(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Call the hook of all members and end the engine."""
-        if self.first_step > 0 and not self.has_ended:  # the Trainer skips training that had ended already
+        if not self.has_ended:  # the Trainer skips training that had ended already, or whose time was over
             self.on_train_start()
             self.on_train_end()
         self._hook("on_fit_end")
@@ -243,15 +242,27 @@ class VariantArray(L.LightningModule):
 
     def _hook(self, name: str, *arguments: Any, training: bool = False) -> None:
         members = [member for member in self.members if member.active or not training]
-        self._call_each(lambda member: member.hook(name, *arguments), members)
+        self._call_hook(members, name, *arguments)
 
     def _validation_hook(self, name: str) -> None:
-        self._call_each(lambda member: member.hook(name), self.validated)
+        self._call_hook(self.validated, name)
 
-    def _let_go(self, epochs_done: int | None = None) -> None:
-        """Let members leave that are to stop, and end training when none is left."""
+    def _call_hook(self, members: Sequence[VariantTrainer], name: str, *arguments: Any) -> None:
+        def call(member: VariantTrainer) -> None:
+            with member.random.own_random_state():
+                member.hook(name, *arguments)
+
+        self._call_each(call, members)
+
+    def _let_go(self, epochs_done: int | None = None, last_epoch: int | None = None) -> None:
+        """Let members leave that are to stop, and end training when none is left.
+
+        Args:
+            last_epoch: at which a Trainer that stops here would end; None: the next one.
+        """
         for member in self.members:
-            member.stopped |= member.wants_to_stop(epochs_done)
+            if member.wants_to_stop(epochs_done):
+                member.leave(self.trainer.current_epoch + 1 if last_epoch is None else last_epoch)
         if not any(member.active for member in self.members):
             self._end_training()
 

@@ -51,8 +51,7 @@ class ThreadEngine:
             position = member.global_step - first[member]
             indices, mirror = chunk.indices[rows[member], position], chunk.mirror[rows[member], position]
             member.train(gather(chunk.images, indices, mirror), look=True)
-            if member.global_step % member.log_every_n_steps == 0:
-                member.write_log(member.logged, member.global_step)
+            member.log_if_due(member.logged)
             return member.global_step - first[member] < limit() and not member.wants_to_stop()
 
         self._repeat([member for member in members if member.active], step)

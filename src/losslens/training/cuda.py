@@ -289,8 +289,7 @@ class GraphEngine:
         for position in range(num_steps):
             member.check(losses[position], member.global_step + 1)
             member.global_step += 1
-            if member.global_step % member.log_every_n_steps == 0:
-                member.write_log({name: values[position] for name, values in logged.items()}, member.global_step)
+            member.log_if_due({name: values[position] for name, values in logged.items()})
 
     def _event(self) -> torch.cuda.Event | None:
         """Record an event after the work queued so far; None on the CPU."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, fixed_images
 from losslens.data.source import Images
 from losslens.files import write_json
@@ -21,8 +20,9 @@ from losslens.training.finish import measure_losses, show, some
 from losslens.training.listener import Listener
 from losslens.training.logger import RunLogger
 from losslens.training.metrics import METRICS, describe_colors
-from losslens.training.module import check_autoencoder, compile_halves, draw_module, seen_directions
+from losslens.training.module import check_autoencoder, check_optimizer, compile_halves, draw_module, seen_directions
 from losslens.training.state import SavedState, parse_interval
+from losslens.training.supported import callback_settings, make_callbacks
 from losslens.training.trainer import (
     clipping,
     determinism_as_before,
@@ -87,9 +87,10 @@ def fit(
     start = time.perf_counter()
     settings, data_settings = trainer_settings(variants[0].config), variants[0].config["data"]
     trainer = make_trainer(settings, variants[0].folder, [StepReport(listener.progress)])
-    if trainer.strategy.root_device.type == "cuda":
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
         torch.cuda.init()  # so that random draws there are noticed from the first step on
-    chunk = CHUNK.get(trainer.strategy.root_device.type, 1)
+    chunk = CHUNK.get(device.type, 1)
     if any(getattr(trainer, key) != plain for key, plain in COUNTED_IN_BATCHES.items()):
         chunk = 1
     num_steps = epoch_steps(settings, len(images.train), data_settings["batch_size"])
@@ -100,7 +101,7 @@ def fit(
     try:
         for variant in variants:
             try:
-                parts[variant.name] = _prepare(variant, originals, listener, states.get(variant.name))
+                parts[variant.name] = _prepare(variant, originals, listener, states.get(variant.name), device)
             except Exception as error:
                 listener.failed(variant.name, error)
         members = [part.member for part in parts.values()]
@@ -125,7 +126,7 @@ def fit(
             stage=latest.stage if latest else Stage.STEP,
         )
         if latest:
-            resume_at(trainer, data, latest)
+            resume_at(trainer, data, latest, max(member.seconds for member in members))
         with listener.stop.awaited():
             trainer.fit(array, datamodule=data)
             if any(member.failure is None and member.validated_step != member.global_step for member in members):
@@ -189,24 +190,26 @@ def _prepare(
     originals: Tensor,
     listener: Listener,
     state: SavedState | None,
+    device: torch.device,
 ) -> _Part:
     """Make the objects of one variant, and check that it can be trained."""
     config, folder = variant.config, variant.folder
     module = draw_module(config)
     logger = RunLogger(folder, state.step if state else 0)
     table, pictures = MetricsTable(folder), ImageGrid(originals, folder)
-    callbacks = [*(config["trainer"].get("callbacks") or []), *(config.get("callbacks") or {}).values()]
+    callbacks = [*callback_settings(config["trainer"]), *(config.get("callbacks") or {}).values()]
     member = VariantTrainer(
         variant.name,
         module,
         seed=config["order_seed"],
         folder=folder,
         logger=logger,
-        callbacks=[*map(build, callbacks), table, pictures, Checkpoints(folder)],
+        callbacks=[*make_callbacks(callbacks, folder), table, pictures, Checkpoints(folder)],
         listener=listener,
     )
     code_shape = check_autoencoder(module, originals)
-    check_loss(module.loss, originals)
+    check_loss(module.loss, originals.clone())
+    check_optimizer(module, device)
     if state is not None:
         member.restore(state.load())
     if config["array"]["compile"]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ from hydra.utils import get_object
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from losslens.build import build, build_loss
+from losslens.console import joined_lines
 from losslens.data.pictures import as_images
 from losslens.losses import Mix
 from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.losses.loss import linear_view
 from losslens.training.metrics import reconstruction_metrics
+from losslens.training.stop import is_out_of_memory
 from losslens.variant import Settings, VariantConfig
 
+MONITORED = "val/loss"  # by a schedule that waits for a plateau
 BUILT = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 # Names of the number of steps in torch's schedules.
 TOTAL_STEPS_ARGUMENTS = ("total_steps", "T_max", "total_iters")
@@ -75,9 +80,19 @@ class LitAutoencoder(L.LightningModule):
         return code
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruct images `(N, 3, H, W)`, as float32 whatever the precision of training; not clamped."""
+        """Reconstruct images `(N, 3, H, W)`, as float32 whatever the precision of training; not clamped.
+
+        Raises:
+            ValueError: if the model gives fewer pixels than it got.
+        """
         height, width = images.shape[-2:]
         reconstructions: Tensor = self.autoencoder.decode(self.encode(images))[..., :height, :width]
+        if reconstructions.shape != images.shape:
+            raise ValueError(
+                f"model {type(self.autoencoder).__name__} turns images {tuple(images.shape)} into "
+                f"{tuple(reconstructions.shape)}: decode(encode(images)) must have at least their size and 3 channels; "
+                "let encode pad images to whole blocks (torch.nn.functional.pad), or give images of such a size"
+            )
         return reconstructions.float().contiguous()
 
     def reconstruct(self, picture: Path | str | Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -93,9 +108,10 @@ class LitAutoencoder(L.LightningModule):
         Raises:
             ValueError: if the picture cannot be read, or is smaller than the network allows.
         """
-        with torch.no_grad():
-            reconstructions: Tensor = self(as_images(picture).to(self.device)).clamp(0, 1)
-        return reconstructions
+        images = as_images(picture).to(self.device)
+        with torch.no_grad(), _reported(self, images):
+            reconstructions: Tensor = self(images)
+        return reconstructions.clamp(0, 1)
 
     def on_train_start(self) -> None:
         """Start schedules of weights at the step at which training starts or resumes."""
@@ -146,25 +162,53 @@ class LitAutoencoder(L.LightningModule):
         self.val_metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer and its schedule."""
-        optimizer = self.make_optimizer(self.parameters())
+        """Make the optimizer and its schedule; `ReduceLROnPlateau` is stepped by `val/loss` at every validation.
+
+        Raises:
+            ValueError: if one of them cannot be made.
+        """
+        optimizer = self.build_optimizer(self.parameters())
         for mix in self._scheduled():
             mix.num_steps = self._num_steps("the schedule of a weight")
             optimizer.register_step_post_hook(mix.advance)
         if self.make_schedule is None:
             return optimizer
-        schedule = self.make_schedule(optimizer, **self._total_steps(self.make_schedule))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        check_arguments("schedule", self.make_schedule, 1)
+        schedule = build_part("schedule", self.make_schedule, optimizer, **self._total_steps(self.make_schedule))
+        if isinstance(schedule, ReduceLROnPlateau):
+            every = self.trainer.check_val_every_n_epoch or 1
+            plan: Any = {"scheduler": schedule, "monitor": MONITORED, "interval": "epoch", "frequency": every}
+        else:
+            _check_schedule(schedule)
+            plan = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimizer of these parameters.
+
+        Raises:
+            ValueError: if it cannot be made.
+        """
+        optimizer = build_part("optimizer", self.make_optimizer, parameters)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(
+                f"optimizer {_name(self.make_optimizer)} makes {type(optimizer).__name__}, expected a "
+                "torch.optim.Optimizer"
+            )
+        return optimizer
 
     def _total_steps(self, schedule: Callable[..., Any]) -> dict[str, float]:
         """Return the number of steps under the schedule's name for it; empty if it is set or has no name."""
         given = schedule.keywords if isinstance(schedule, partial) else {}
-        wanted = [name for name in inspect.signature(schedule).parameters if name in TOTAL_STEPS_ARGUMENTS]
+        known = inspect.signature(schedule).parameters
+        wanted = [name for name in known if name in TOTAL_STEPS_ARGUMENTS]
         found: dict[str, float] = {
             name: self._num_steps("the schedule") for name in wanted[:1] if given.get(name) is None
         }
-        if given.get("pct_start", 0) * found.get("total_steps", 0) == 1:  # OneCycleLR would divide by zero
-            found["pct_start"] = given["pct_start"] * (1 + 1e-9)
+        if "pct_start" in known and "total_steps" in known:
+            rise, steps = known["pct_start"].default, found.get("total_steps", given.get("total_steps"))
+            if steps and rise * steps == 1:  # OneCycleLR would divide by zero
+                found["pct_start"] = rise * (1 + 1e-9 if rise < 1 else 1 - 1e-9)
         return found
 
     def _num_steps(self, who: str) -> int:
@@ -233,25 +277,149 @@ def _full_precision(images: Tensor) -> torch.autocast:
 
 
 def check_autoencoder(module: LitAutoencoder, images: Tensor) -> list[int]:
-    """Check that a model reconstructs these images in their own shape.
+    """Check that a model reconstructs these images in their own shape, always alike, and can learn.
 
     Returns:
         The shape of one code.
 
     Raises:
-        ValueError: if the reconstructions' shape is not that of the images.
+        ValueError: naming what is wrong.
     """
-    training = module.training
+    name, training = f"model {type(module.autoencoder).__name__}", module.training
+    given = images.clone()
     module.eval()
-    with torch.no_grad():
-        code, reconstructions = module.encode(images), module(images)
+    with torch.no_grad(), _reported(module, images):
+        code = module.encode(given)
+        _check_tensor(f"encode of {name}", code, "one tensor (N, ...), the code")
+        decoded = module.autoencoder.decode(module.encode(given[:1]))
+        _check_tensor(f"decode of {name}", decoded, "one tensor (N, 3, H, W), the reconstructions")
+        module(given)
+        once = module(given[:1])
+    with torch.enable_grad(), _reported(module, images):
+        again = module(given[:1])
     module.train(training)
-    if reconstructions.shape != images.shape:
+    if not torch.equal(given, images):
         raise ValueError(
-            f"model {type(module.autoencoder).__name__} turns images {tuple(images.shape)} into "
-            f"{tuple(reconstructions.shape)}: decode(encode(images)) must have at least their size and 3 channels"
+            f"{name} changes the images that it is given: compute from a copy, without in-place operations"
+        )
+    if not torch.allclose(once, again.detach(), rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise ValueError(
+            f"{name} reconstructs an image differently each time in evaluation, so that nothing measured of it could "
+            "be repeated: draw random numbers only where self.training is true"
+        )
+    if not again.requires_grad:
+        raise ValueError(
+            f"{name} has no gradient: nothing in it can be trained; give it parameters that require gradients, and "
+            "compute with differentiable operations"
         )
     return list(code.shape[1:])
+
+
+def _check_tensor(what: str, given: object, expected: str) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{what} returns {type(given).__name__}, expected {expected}")
+    if given.ndim < 2:
+        raise ValueError(f"{what} returns shape {tuple(given.shape)}, expected {expected}")
+
+
+@contextmanager
+def _reported(module: LitAutoencoder, images: Tensor) -> Iterator[None]:
+    """Report errors of a model's own code, which may be of any type, as ValueErrors; memory may run out inside."""
+    try:
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"model {type(module.autoencoder).__name__} fails on images {tuple(images.shape)}: "
+            f"{type(error).__name__}: {joined_lines(error)}".rstrip(": ")
+        ) from error
+
+
+def check_optimizer(module: LitAutoencoder, device: torch.device) -> None:
+    """Check with copies of the weights that the optimizer can be made, and takes a step as training asks it to.
+
+    Args:
+        device: on which it will train.
+
+    Raises:
+        ValueError: if not.
+    """
+    copies = [nn.Parameter(each.detach().to(device, copy=True), each.requires_grad) for each in module.parameters()]
+    optimizer = module.build_optimizer(copies)
+    for each in copies:
+        each.grad = torch.ones_like(each) if each.requires_grad else None
+    try:
+        optimizer.step()
+    except Exception as error:
+        raise ValueError(
+            f"optimizer {_name(module.make_optimizer)} cannot take a step ({joined_lines(error)}): training gives "
+            "dense gradients, and calls step() without a closure; use optimizer=muon, adam or sgd"
+        ) from error
+
+
+def _check_schedule(schedule: object) -> None:
+    """Raise a ValueError if a schedule cannot be stepped at every step."""
+    step = getattr(schedule, "step", None)
+    if not callable(step):
+        raise ValueError(f"the schedule is a {type(schedule).__name__}, expected one of torch.optim.lr_scheduler")
+    needed = [
+        each.name
+        for each in inspect.signature(step).parameters.values()
+        if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(
+            f"schedule {type(schedule).__name__} wants {', '.join(needed)} at its steps: of these, only "
+            "torch.optim.lr_scheduler.ReduceLROnPlateau and what derives from it are stepped, with val/loss"
+        )
+
+
+def build_part(kind: str, make: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """Make an optimizer or a schedule.
+
+    Args:
+        kind: name of its group of settings.
+
+    Raises:
+        ValueError: naming the setting that is not taken, or else with the reason.
+    """
+    check_arguments(kind, make, len(arguments))
+    try:
+        return make(*arguments, **more)
+    except Exception as error:  # of any type, since anything may be named as a target
+        raise ValueError(
+            f"{kind} {_name(make)} cannot be made: {joined_lines(error) or type(error).__name__}"
+        ) from error
+
+
+def check_arguments(kind: str, make: Callable[..., Any], num_given: int) -> None:
+    """Raise a ValueError that names a setting which a class or function does not take, or lacks.
+
+    Args:
+        num_given: its first arguments, which are no settings.
+    """
+    if not isinstance(make, partial):
+        return
+    parameters = list(inspect.signature(make.func).parameters.values())
+    names = {each.name for each in parameters}
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        for key in make.keywords.keys() - names:
+            raise ValueError(
+                f"{kind}.{key}={make.keywords[key]}: {_name(make)} takes no {key}: leave it out with ~{kind}.{key}"
+            )
+    for each in parameters[num_given:]:
+        is_set = each.name in make.keywords or each.name in TOTAL_STEPS_ARGUMENTS
+        if each.kind is each.POSITIONAL_OR_KEYWORD and each.default is each.empty and not is_set:
+            raise ValueError(f"{kind} {_name(make)} needs {each.name}: give it with +{kind}.{each.name}=VALUE")
+
+
+def _name(make: Callable[..., Any]) -> str:
+    """Return the name of what makes a part."""
+    made = make.func if isinstance(make, partial) else make
+    return str(getattr(made, "__name__", type(made).__name__))
 
 
 def seen_directions(loss: nn.Module) -> list[str]:

@@ -13,7 +13,13 @@ from torch import Tensor
 def fixed_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """Return the settings of an optimizer that a graph holds as constants."""
     groups = optimizer.param_groups
-    return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
+    return [
+        {
+            **{name: value for name, value in group.items() if name not in ("params", "lr")},
+            "trained": [weight.requires_grad for weight in group["params"]],
+        }
+        for group in groups
+    ]
 
 
 def single_rates(optimizer: torch.optim.Optimizer) -> list[float]:

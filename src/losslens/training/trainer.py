@@ -11,11 +11,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.state import SavedState
+from losslens.training.supported import REFUSED_SETTINGS, check_settings, counts_steps
 from losslens.training.variant_trainer import Stage
 from losslens.variant import VariantConfig
 
@@ -56,29 +59,15 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     Raises:
         ValueError: if an array cannot be trained that way.
     """
+    check_settings(config)
     check_accelerator(config)
     config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
     if config["accelerator"] == "gpu":  # cuBLAS reads it once, and a later array may be deterministic
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if config.get("strategy", "auto") != "auto":
-        raise ValueError(
-            f"trainer.strategy={config['strategy']}: a variant trains on one device; for more, use LitAutoencoder in a "
-            "lightning.Trainer of your own, see docs/scaling.md"
-        )
     if counts_steps(config):  # an epoch is what lies between two validations, see epoch_steps
         config = {**config, "max_epochs": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
-    config = {
-        key: value
-        for key, value in config.items()
-        if key
-        not in ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "logger", "plugins")
-    }
-    if config.get("limit_val_batches") == 0:
-        raise ValueError("trainer.limit_val_batches=0 leaves nothing to measure: give 1 or more, or null for all")
-    if config.pop("accumulate_grad_batches", None) not in (None, 1):
-        raise ValueError("gradients are not accumulated over batches: use a larger data.batch_size")
-    if str(config.get("precision")) in ("16", "16-mixed"):
-        raise ValueError("16-mixed needs a host that looks at every step: use trainer.precision=bf16-mixed or 32-true")
+    mine = ("callbacks", "limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", *REFUSED_SETTINGS)
+    config = {key: value for key, value in config.items() if key not in mine}
     trainer: L.Trainer = build(
         {"enable_progress_bar": False, "enable_model_summary": False, **config},
         callbacks=callbacks,
@@ -88,6 +77,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
         logger=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
+        inference_mode=False,  # a thread has its own, so that what a loss may do would depend on their number
     )
     # A sweep handles signals itself; Lightning would abort a validation, or requeue a Slurm job.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -124,11 +114,6 @@ def check_accelerator(settings: Mapping[str, Any]) -> None:
         )
 
 
-def counts_steps(config: Mapping[str, Any]) -> bool:
-    """Return whether a Trainer's settings set the number of steps, and not of epochs."""
-    return config.get("max_epochs") is None and config.get("max_steps", -1) not in (None, -1)
-
-
 def epoch_steps(config: Mapping[str, Any], count: int, batch_size: int) -> int:
     """Return the steps of the Trainer's epoch.
 
@@ -160,11 +145,17 @@ def clipping(config: Mapping[str, Any]) -> tuple[float, GradClipAlgorithmType]:
     return float(config.get("gradient_clip_val") or 0), algorithm
 
 
-def resume_at(trainer: L.Trainer, data: ArrayDataModule, state: SavedState) -> None:
+def resume_at(trainer: L.Trainer, data: ArrayDataModule, state: SavedState, seconds: float) -> None:
     """Let a new Trainer resume at the beginning of the epoch in which a state was written.
 
     The array skips the steps of that epoch that were taken; its order is drawn again from the members' states.
+
+    Args:
+        seconds: of training so far, which count against the Trainer's `max_time`.
     """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer):
+            callback.load_state_dict({"time_elapsed": {RunningStage.TRAINING.value: seconds}})
     epoch = state.step // max(data.num_steps, 1)
     if state.stage is Stage.STEP and epoch * data.num_steps == state.step:
         epoch -= 1  # all its steps were taken, but its end is still to come
