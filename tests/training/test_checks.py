@@ -170,9 +170,12 @@ def test_optimizers_of_torch_can_train(name):
     check_optimizer(LitAutoencoder(Patches(), nn.L1Loss(), getattr(torch.optim, name)), CPU)
 
 
-class WantsMetric(lr_scheduler.ConstantLR):
+class WantsMetric:
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
     def step(self, metric):
-        super().step()
+        pass
 
 
 class FewSteps:

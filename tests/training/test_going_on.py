@@ -4,9 +4,9 @@ import threading
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import BaseFinetuning, Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from test_array import Forgetful, target
-from variants import CONFIG, DIFFERENT, MODEL, TRAINER, Heard, assert_same_bits
+from variants import CONFIG, DIFFERENT, MODEL, SGD, TRAINER, Heard, assert_same_bits
 
 from losslens.data.store import PREFETCH
 from losslens.training import array as array_module
@@ -119,6 +119,21 @@ class Pairs(Callback):
         self.opened = False
 
 
+class Thaws(BaseFinetuning):
+    """Trains the linear path from the third epoch on, in a group of its own."""
+
+    def freeze_before_training(self, pl_module):
+        self.freeze(pl_module.autoencoder.linear)
+
+    def finetune_function(self, pl_module, epoch, optimizer):
+        if epoch == 0:  # Lightning's optimizers would be given those that train only
+            own = set(pl_module.autoencoder.linear.parameters())
+            (group,) = optimizer.param_groups
+            group["params"] = [weight for weight in group["params"] if weight not in own]
+        if epoch == 2:
+            self.unfreeze_and_add_param_group(pl_module.autoencoder.linear, optimizer, lr=0.001)
+
+
 STOPS = target(Stops)
 KEPT = {
     "none": [],
@@ -150,6 +165,16 @@ def test_the_same_bits(trained, whole, monkeypatch, callbacks, where, at):
     expected = whole(DIFFERENT, **settings)
     stopped(trained, DIFFERENT, where, at, **settings)
     assert_same_results(expected, trained("stopped", DIFFERENT, **settings))
+
+
+@pytest.mark.parametrize(("where", "at"), [("step", 15), ("step", 33), ("validation", 3)])
+def test_the_same_bits_with_a_group_of_weights_that_a_callback_added(trained, whole, monkeypatch, where, at):
+    monkeypatch.setattr(array_module, "PATIENCE", -1.0)
+    variants = {"red": {"schedule": None, "optimizer": SGD}}
+    settings = {"max_epochs": 4, "callbacks": [target(Thaws), STOPS]}
+    expected = whole(variants, **settings)
+    stopped(trained, variants, where, at, **settings)
+    assert_same_results(expected, trained("stopped", variants, **settings))
 
 
 @pytest.mark.parametrize(("where", "at"), PLACES)
