@@ -318,10 +318,15 @@ class VariantTrainer:
             self._load_weights(self._restored)
 
     def load_progress(self) -> None:
-        """Load the states of optimizer and schedule, once callbacks may have given the optimizer more groups."""
+        """Load the states of optimizer and schedule, once callbacks may have given the optimizer more groups.
+
+        What callbacks froze or thawed is as it was; Lightning would freeze it anew.
+        """
         if self._restored is None:
             return
-        checkpoint, self._restored = self._restored["checkpoint"], None
+        checkpoint, trained, self._restored = self._restored["checkpoint"], self._restored.get("trained"), None
+        for weight, is_trained in zip(self.module.parameters(), trained or [], strict=False):
+            weight.requires_grad_(is_trained)
         (optimizer,) = checkpoint["optimizer_states"]
         for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
             if "capturable" in group:
@@ -395,6 +400,7 @@ class VariantTrainer:
             "metrics": dict(self.callback_metrics),
             "logged": {name: torch.as_tensor(value) for name, value in self.logged.items()},
             "weights": self.module.state_dict(),
+            "trained": [weight.requires_grad for weight in self.module.parameters()],  # the others are frozen
             "checkpoint": self.dump_checkpoint(),
             "callbacks": [each.state_dict() for each in self.callbacks],  # a list: two of a class have one key
             "device": self.strategy.root_device.type,
