@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from commands import run as run_command
-from conftest import the_only
+from conftest import TINY, the_only
+from PIL import Image
 from torch import nn
 
 import losslens
@@ -155,3 +156,44 @@ def test_a_model_that_cannot_be_exported_says_so(tmp_path):
 
     with pytest.raises(ValueError, match="model Undecided cannot be exported so"):
         export_module.SAVE["torch_export"](LitAutoencoder(Undecided(), nn.L1Loss()).eval(), tmp_path / "f", (16, 16))
+
+
+OWN = """
+import torch
+class Patches(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = torch.nn.Conv2d(3, 6, 8, stride=8)
+        self.up = torch.nn.ConvTranspose2d(6, 3, 8, stride=8)
+        self.up.weight = self.down.weight
+    def encode(self, images): return self.down(images)
+    def decode(self, code): return self.up(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def own_model(tmp_path_factory):
+    """A variant of a model with tied weights, which cuts what is no whole patch of 8x8 pixels."""
+    place = tmp_path_factory.mktemp("own")
+    (place / "mine.py").write_text(OWN)
+    chosen = ["model=custom", "model._target_=mine.Patches", "hydra.run.dir=run"]
+    done = run_command(["train.py", "loss=l1", *TINY, *chosen], place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.parametrize("wanted", ["onnx", "torch_export", "safetensors"])
+def test_an_own_model_with_tied_weights_that_does_not_pad(own_model, wanted):
+    done = run_command(["export.py", "variant=run", f"format={wanted}", f"hydra.run.dir={wanted}"], own_model)
+    assert done.returncode == 0, done.stderr
+    assert "run back on images of 1x3x64x64, 1x3x16x16, it differs by" in done.stdout
+    (card,) = (own_model / wanted).glob("*.md")
+    assert "The model does not take images of 83x57, 321x481." in card.read_text()
+
+
+def test_a_picture_that_an_own_model_would_cut(own_model):
+    Image.new("RGB", (57, 83)).save(own_model / "a.png")
+    done = run_command(["reconstruct.py", "variant=run", "images=a.png"], own_model)
+    assert done.returncode == 1
+    assert "model Patches turns images (1, 3, 83, 57) into (1, 3, 80, 56)" in done.stderr
+    assert "Traceback" not in done.stderr
