@@ -1,6 +1,5 @@
 """Export a trained variant: python export.py variant=outputs/sweeps/A/loss=luma format=onnx."""
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -9,7 +8,7 @@ from omegaconf import DictConfig
 
 from losslens.console import fast_imports, one_line_errors
 from losslens.files import removed_if_empty
-from losslens.overrides import quote_paths, register_resolvers
+from losslens.overrides import read_command_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="export")
@@ -24,7 +23,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
-    sys.argv[1:] = quote_paths(sys.argv[1:], ("variant",))
+    read_command_line()
     with one_line_errors():
         main()

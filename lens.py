@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from losslens.console import fast_imports, one_line_errors
 from losslens.files import removed_if_empty
-from losslens.overrides import compose_losses, register_resolvers
+from losslens.overrides import compose_losses, read_command_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="lens")
@@ -26,6 +26,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
+    read_command_line()
     with one_line_errors():
         main()

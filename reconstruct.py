@@ -1,6 +1,5 @@
 """Reconstruct photographs by trained variants: python reconstruct.py variant=outputs/sweeps/A images=photos/."""
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -9,7 +8,7 @@ from omegaconf import DictConfig
 
 from losslens.console import fast_imports, one_line_errors
 from losslens.files import removed_if_empty
-from losslens.overrides import path_list, quote_paths, register_resolvers
+from losslens.overrides import path_list, read_command_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="reconstruct")
@@ -26,7 +25,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
-    sys.argv[1:] = quote_paths(sys.argv[1:], ("variant", "images"))
+    read_command_line()
     with one_line_errors():
         main()

@@ -1,12 +1,10 @@
 """Train a variant, or with -m a sweep: python train.py -m loss=l1,luma,red,green,blue."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
 from losslens.console import leave, one_line_errors
-from losslens.overrides import quote_paths, register_resolvers
+from losslens.overrides import read_command_line
 from losslens.run.start import start_run
 
 
@@ -18,8 +16,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
-    sys.argv[1:] = quote_paths(sys.argv[1:], ("resume",))
+    read_command_line()
     with one_line_errors():
         main()
         leave()

@@ -1,10 +1,12 @@
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from losslens.files import unique
 from losslens.overrides import job_values
-from losslens.variant import MAX_LENGTH, folder_name, varied_values
+from losslens.variant import MAX_LENGTH, folder_name, safe_name, varied_values
 
 CHOICES = {"loss": "l1", "loss/view": "luma", "loss/distance": "mse", "model": "small", "data": "photos"}
 
@@ -44,16 +46,34 @@ def test_equal_variants_are_numbered():
 @given(st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=4))
 def test_any_values_make_one_safe_folder_name(values):
     name = folder_name(values)
-    assert 0 < len(name) <= MAX_LENGTH
+    assert 0 < len(name.encode()) <= MAX_LENGTH
     assert name not in (".", "..")
     assert not set(name) & set('/\\:*?"<>| \n')
-    assert name.isascii()
     assert not name.startswith((".", "-"))
 
 
 @given(st.lists(st.sampled_from(["a", "A", "a-2", "b", "a-3"]), max_size=8))
 def test_unique_names_are_unique_without_case(names):
     assert len({name.casefold() for name in unique(names)}) == len(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["loss=l1,seed=0", "実験一", "Größe=2", "हिन्दी", "эксперимент", "x" * MAX_LENGTH, "optimizer.lr=1e-3"]
+)
+def test_safe_names_stay_as_they_are(name):
+    assert safe_name(unicodedata.normalize("NFC", name)) == unicodedata.normalize("NFC", name)
+    assert safe_name(unicodedata.normalize("NFD", name)) == unicodedata.normalize("NFC", name)
+
+
+@given(st.lists(st.text(alphabet="ab -/.é実🙂\\", max_size=4) | st.text(), min_size=2, max_size=6))
+def test_two_names_are_never_one_folder(names):
+    different = {unicodedata.normalize("NFC", name) for name in names}
+    assert len({safe_name(name) for name in names}) == len(different)
+
+
+def test_what_was_quoted_for_hydra_is_named_without_the_quotes():
+    assert job_values(["data.root='my photos'"], CHOICES) == {"loss": "l1", "data.root": "my photos"}
+    assert job_values(["data.root='it\\'s'"], CHOICES) == {"loss": "l1", "data.root": "it's"}
 
 
 def test_long_names_stay_apart():

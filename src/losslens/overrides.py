@@ -1,17 +1,29 @@
 """Read the command line of a Hydra program: values, paths, losses, folders."""
 
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from losslens.files import claim
 from losslens.variant import folder_name, safe_name
 
 LOSS_KEYS = ("loss", "loss._target_", "loss/view", "loss/distance")  # together they choose the loss
+FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # whose resolvers make folders
+LISTS = ("variant", "images")  # may be lists of paths
+VARYING = (*LISTS, "image", "data.root", "data.path")  # below -m, commas separate
+QUEUE = ("address", "partition", "account", "qos", "constraint", "mem")
+TEXTS = (*VARYING, *FOLDER_KEYS, "resume", "sweep", *(f"hydra.launcher.{key}" for key in QUEUE))  # taken as they are
+_STRING = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*")"""
+QUOTED = re.compile(rf"\[?\s*{_STRING}(\s*,\s*{_STRING})*\s*\]?", re.DOTALL)
 
 
 def register_resolvers() -> None:
@@ -22,11 +34,26 @@ def register_resolvers() -> None:
     `${steps_unless:EPOCHS,STEPS}` is the most steps: STEPS, or where epochs are given -1, no limit.
     """
     OmegaConf.register_new_resolver("steps_unless", lambda epochs, steps: steps if epochs is None else -1, replace=True)
-    OmegaConf.register_new_resolver("claim", lambda path: str(claim(Path(path))), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("own_folder", _own_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("claim", _once(lambda path: str(claim(Path(path)))), replace=True)
+    OmegaConf.register_new_resolver("own_folder", _once(_own_folder), replace=True)
+    OmegaConf.register_new_resolver("sweep_folder", _once(_sweep_folder), replace=True)
     OmegaConf.register_new_resolver("variant_name", _variant_name, replace=True)
     OmegaConf.register_new_resolver("lens_name", _lens_name, replace=True)
+
+
+def _once(make: Callable[..., str]) -> Callable[..., str]:
+    """Let a resolver make a folder once for each configuration, and only for the settings that name such folders."""
+
+    def resolve(*arguments: Any, _node_: Node, _root_: DictConfig) -> str:
+        key = _node_._get_full_key(None)
+        if key not in FOLDER_KEYS:
+            raise ValueError(f"{key} would make a folder: only {' and '.join(FOLDER_KEYS[:2])} may")
+        made = OmegaConf.get_cache(_root_)["folders"]
+        if arguments not in made:
+            made[arguments] = make(*arguments)
+        return str(made[arguments])
+
+    return resolve
 
 
 def _own_folder(resumed: str | None, path: str) -> str:
@@ -53,37 +80,84 @@ def _lens_name() -> str:
     return folder_name({key: values[key].strip("[]") for key in names if key in values})
 
 
-def quote_paths(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Quote the paths on a command line: names of variants have `=` and commas, which Hydra would parse.
+def read_command_line() -> None:
+    """Register the resolvers, and quote what Hydra would not take as it was typed."""
+    register_resolvers()
+    sys.argv[1:] = quote_texts(sys.argv[1:])
 
-    Args:
-        keys: whose values are paths, or lists of paths in brackets. Values quoted already stay as they are.
+
+def quote_texts(arguments: Sequence[str]) -> list[str]:
+    """Quote texts on a command line, such as paths, which may have commas, brackets and quotes that Hydra would parse.
+
+    Of the keys in `TEXTS`, values are taken as they were typed, but for those in quotes, `null` and interpolations.
+    Below -m, commas separate several values unless the whole is an existing path. Of all other keys, values are quoted
+    that Hydra cannot parse.
     """
-    quoted = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key in keys and equals and value and not value.strip("[").startswith(('"', "'")):
-            listed = value.startswith("[") and value.endswith("]")
-            paths = [_quote(path) for path in (_split_paths(value[1:-1]) if listed else [value])]
-            argument = f"{key}=[{','.join(paths)}]" if listed else f"{key}={paths[0]}"
-        quoted.append(argument)
-    return quoted
+    multirun = any(each in ("-m", "--multirun") for each in arguments)
+    return [_quote_value(each, multirun) for each in arguments]
 
 
-def _quote(path: str) -> str:
-    path = path.strip().replace("'", "\\'")
-    ending = len(path) - len(path.rstrip("\\"))  # Hydra takes backslashes literally, except before a quote
-    return f"'{path}{ending * chr(92)}'"
+def _quote_value(argument: str, multirun: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if key.startswith("-") or not equals:
+        return argument
+    parsed = _parse(argument)
+    if key.lstrip("+") in TEXTS:
+        is_read = parsed is not None and not parsed.is_sweep_override() and parsed.value() == value
+        return argument if is_read else f"{key}={_quote_text(key.lstrip('+'), value, multirun)}"
+    quoted = f"{key}={_quote(value)}"
+    is_path = set(value) & set(",[{") and _exists(value)
+    return quoted if (parsed is None or is_path) and _parse(quoted) is not None else argument
+
+
+def _quote_text(key: str, value: str, multirun: bool) -> str:
+    if _exists(value):
+        return _quote(value)
+    if value.lower() == "null" or "${" in value or QUOTED.fullmatch(value):
+        return value
+    if key in LISTS and value.startswith("[") and value.endswith("]"):
+        return f"[{_quote_each(value[1:-1])}]"
+    if not multirun or key not in VARYING:
+        return _quote(value)
+    parsed = _parse(f"{key}={value}")
+    is_function = parsed is not None and parsed.is_sweep_override()
+    if is_function and not (isinstance(parsed.value(), ChoiceSweep) and parsed.value().simple_form):  # such as glob(*)
+        return value
+    return _quote_each(value)
+
+
+def _quote_each(paths: str) -> str:
+    return ",".join(each if QUOTED.fullmatch(each) else _quote(each) for each in _split_paths(paths))
+
+
+def _quote(text: str) -> str:
+    """Quote a text for Hydra, which takes backslashes literally, except before a quote and at the end."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
+
+
+def _parse(argument: str) -> Override | None:
+    """Parse an override; None if Hydra cannot."""
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path.strip()) and Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # a long text, an unknown user's home
+        return False
 
 
 def _split_paths(text: str) -> list[str]:
-    """Split at commas, except those inside an existing path."""
+    """Split at commas, except those inside an existing path or in quotes."""
     paths: list[str] = []
     pieces = text.split(",")
     while pieces:
-        lengths = range(len(pieces), 0, -1)
-        length = next((n for n in lengths if Path(",".join(pieces[:n]).strip()).expanduser().exists()), 1)
-        paths.append(",".join(pieces[:length]))
+        wholes = {n: ",".join(pieces[:n]).strip() for n in range(len(pieces), 0, -1)}
+        length = next((n for n, whole in wholes.items() if _exists(whole) or QUOTED.fullmatch(whole)), 1)
+        paths.append(",".join(pieces[:length]).strip())
         pieces = pieces[length:]
     return paths
 
@@ -130,7 +204,8 @@ def job_values(overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str
         overrides: of the task, for instance `["loss=luma", "seed=1"]`.
         choices: Hydra's `runtime.choices`.
     """
-    given = dict(override.lstrip("+").partition("=")[::2] for override in overrides if not override.startswith("~"))
+    pairs = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
+    given = {key: _unquoted(value) for key, _, value in pairs}
     _, target, *halves = (given.pop(key, None) for key in LOSS_KEYS)
     if target:
         loss = target.rpartition(".")[2]
@@ -139,6 +214,13 @@ def job_values(overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str
     else:
         loss = str(choices["loss"])
     return {"loss": loss, **{value_name(key): value for key, value in given.items()}}
+
+
+def _unquoted(value: str) -> str:
+    """Return what a value means if it is one quoted text, else as it is."""
+    override = _parse(f"key={value}") if value.startswith(("'", '"')) else None
+    text = None if override is None else override.value()
+    return text if isinstance(text, str) else value
 
 
 def value_name(key: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ class VariantConfig(TypedDict):
 Job = tuple[DictConfig, list[str], Mapping[str, Any]]
 PICTURES = "pictures"  # a variant's folder of grids, named by their steps
 HParam = bool | int | float | str  # value in TensorBoard's HParams tab
-MAX_LENGTH = 120  # characters: file systems allow 255 bytes, paths on Windows 260 characters in all
+MAX_LENGTH = 120  # bytes: file systems allow 255, paths on Windows 260 characters in all
+HASH_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,25 @@ def varied_values(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def folder_name(values: Mapping[str, Any]) -> str:
-    """Write values as a folder name, for instance `loss=luma,seed=1`; shortened with a hash if it would be too long."""
+    """Write values as a folder name, for instance `loss=luma,seed=1`."""
     return safe_name(",".join(f"{key}={value}" for key, value in values.items()))
 
 
 def safe_name(name: str) -> str:
-    """Make a file name that every file system accepts, without separators; shortened with a hash if too long."""
-    safe = re.sub(r"[^\w=,.+-]+", "-", name, flags=re.ASCII).strip("-.")
-    if len(safe) > MAX_LENGTH:
-        safe = f"{safe[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return safe or "variant"
+    """Make a file name that every file system accepts, without separators; letters of every alphabet stay.
+
+    A name that has to be changed or shortened ends on a hash of the original, so that two names are never one folder.
+    """
+    composed = unicodedata.normalize("NFC", name)  # one name, whichever way its accents were typed
+    words = "".join(letter if _stays(letter) else " " for letter in composed)
+    safe = re.sub(" +", "-", words).strip("-.")
+    if safe == composed and len(safe.encode()) <= MAX_LENGTH:
+        return safe
+    room = MAX_LENGTH - HASH_LENGTH - 1
+    start = safe.encode()[:room].decode(errors="ignore") or "variant"
+    return f"{start}-{hashlib.sha256(composed.encode(errors='surrogatepass')).hexdigest()[:HASH_LENGTH]}"
+
+
+def _stays(letter: str) -> bool:
+    """Return whether a character is a letter, an accent or a digit, or one of those that are safe everywhere."""
+    return unicodedata.category(letter)[0] in "LMN" or letter in "_=,.+-"

@@ -13,7 +13,7 @@ from conftest import SHARED_DATA, the_only
 from PIL import Image
 
 import losslens
-from losslens.overrides import quote_paths
+from losslens.overrides import quote_texts
 from losslens.pictures.sheet import side_by_side
 from losslens.trained.load import find_variants
 from losslens.trained.reconstruct import find_pictures, reconstruct_files
@@ -153,7 +153,7 @@ def test_paths_are_quoted_as_hydra_reads_them(tmp_path, monkeypatch, argument, v
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loss=a,seed=1").mkdir()
-    (quoted,) = quote_paths([argument], ("variant", "images"))
+    (quoted,) = quote_texts([argument])
     parsed = OverridesParser.create().parse_override(quoted).value()
     texts = [getattr(each, "text", each) for each in parsed] if isinstance(parsed, list) else [parsed]
     texts = [getattr(each, "text", each) for each in texts]
