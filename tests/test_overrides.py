@@ -1,13 +1,13 @@
 """Any text on the command line arrives as it was typed."""
 
 import pytest
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import ROOT
 from losslens.overrides import TEXTS, quote_texts, register_resolvers
 
 PARSER = OverridesParser.create()
@@ -88,6 +88,8 @@ def test_a_setting_makes_no_folder(tmp_path, monkeypatch, resolver):
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", ["data=folder", f"data.root='{resolver}'"])
-    with pytest.raises(Exception, match=r"data\.root would make a folder: only hydra\.run\.dir and hydra\.sweep\.dir may"):
+    with pytest.raises(
+        Exception, match=r"data\.root would make a folder: only hydra\.run\.dir and hydra\.sweep\.dir may"
+    ):
         str(config.data.root)
     assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,10 @@ Also silences libraries, and lets a program start and exit sooner.
 
 import atexit
 import gc
+import io
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -14,9 +16,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MissingMandatoryValue
+from omegaconf.errors import OmegaConfBaseException
 
 from losslens.files import is_disk_error
 
@@ -144,6 +147,39 @@ def leave() -> None:
     os._exit(0)
 
 
+class _Output(io.FileIO):
+    """Standard output or standard error; once it cannot be written, it goes nowhere."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes."""
+        try:
+            return super().write(data)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
+def outlive_output() -> None:
+    """Let the program go on where its output is closed, as by `... | head -1`, or its terminal is gone."""
+    if os.name != "posix":
+        return
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream, original = getattr(sys, name), getattr(sys, f"__{name}__")
+        if stream is None:  # closed before the program began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif stream is original and not isinstance(getattr(stream.buffer, "raw", None), _Output):
+            stream.flush()
+            output = io.TextIOWrapper(
+                io.BufferedWriter(_Output(number, "w", closefd=False)),
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, output)
+            setattr(sys, f"__{name}__", output)
+
+
 class SweepInterrupted(Exception):
     """A sweep stopped on request, and can be resumed with `command`."""
 
@@ -158,6 +194,7 @@ def one_line_errors() -> Iterator[None]:
     """End the program with one line and exit code 1 on any error inside, 128 and the signal's number if interrupted."""
     # Hydra then raises its own errors, such as those of composing, instead of printing several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    outlive_output()
     try:
         yield
     except KeyboardInterrupt:
@@ -177,18 +214,36 @@ def one_line(error: BaseException) -> str:
     """Return an error's message on one line.
 
     Hydra's message on an unknown choice lists the choices, and then all folders of configurations, which are left out.
-    Of an error inside an interpolation, the cause is shown.
+    Of an error inside an interpolation, the cause is shown; of one without a text, the place.
     """
     while "raised while resolving interpolation" in str(error) and error.__cause__:
         error = error.__cause__
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value: give it one with {error.full_key}=VALUE"
-    text = joined_lines(str(error).partition("Config search path:")[0])
-    if not text or (
-        not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega"))
-    ):
+    text = str(error).partition("Config search path:")[0]
+    if isinstance(error, OmegaConfBaseException) or isinstance(error.__cause__, OmegaConfBaseException):
+        text = _without_noise(text)
+    text = joined_lines(text)
+    if not text:
+        return f"{type(error).__name__}{_place(error)}"
+    if not isinstance(error, ValueError | OSError) and not type(error).__module__.startswith(("hydra", "omega")):
         text = f"{type(error).__name__}: {text}"
     return text
+
+
+def _without_noise(text: str) -> str:
+    """Leave out what OmegaConf adds to a message, but for the key if nothing else names it."""
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    kept = re.sub(r"^\s*(full_key: .*|object_type=.*|reference_type=.*)\n?", "", text, flags=re.MULTILINE)
+    key = re.search(r"^\s*full_key: (.+)$", text, re.MULTILINE)
+    named = key is None or key[1] in kept or key[1].startswith("hydra.")
+    return kept if named or key is None else f"{key[1]}: {kept}"
+
+
+def _place(error: BaseException) -> str:
+    """Return where an error comes from, for instance ` in column.py, line 12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
 def be_quiet() -> None:

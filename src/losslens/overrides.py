@@ -47,7 +47,8 @@ def _once(make: Callable[..., str]) -> Callable[..., str]:
     def resolve(*arguments: Any, _node_: Node, _root_: DictConfig) -> str:
         key = _node_._get_full_key(None)
         if key not in FOLDER_KEYS:
-            raise ValueError(f"{key} would make a folder: only {' and '.join(FOLDER_KEYS[:2])} may")
+            name = "a setting" if key.startswith("hydra.") else key
+            raise ValueError(f"{name} would make a folder: only {' and '.join(FOLDER_KEYS[:2])} may")
         made = OmegaConf.get_cache(_root_)["folders"]
         if arguments not in made:
             made[arguments] = make(*arguments)
@@ -69,15 +70,21 @@ def _sweep_folder(name: str | None, path: str) -> str:
 
 
 def _variant_name() -> str:
-    hydra = HydraConfig.get()
-    return folder_name({"loss": job_values(hydra.overrides.task, hydra.runtime.choices)["loss"]})
+    return folder_name({"loss": _given_values()["loss"]})
 
 
 def _lens_name() -> str:
-    hydra = HydraConfig.get()
-    values = job_values(hydra.overrides.task, hydra.runtime.choices)
+    values = _given_values()
     names = ("losses" if "losses" in values else "loss", "against")
     return folder_name({key: values[key].strip("[]") for key in names if key in values})
+
+
+def _given_values() -> dict[str, str]:
+    """Read the job's values as they were given: what interpolations stand for may need the folder that this names."""
+    hydra = HydraConfig.get()
+    given = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return job_values(given, hydra.runtime.choices)
 
 
 def read_command_line() -> None:
@@ -120,9 +127,10 @@ def _quote_text(key: str, value: str, multirun: bool) -> str:
     if not multirun or key not in VARYING:
         return _quote(value)
     parsed = _parse(f"{key}={value}")
-    is_function = parsed is not None and parsed.is_sweep_override()
-    if is_function and not (isinstance(parsed.value(), ChoiceSweep) and parsed.value().simple_form):  # such as glob(*)
-        return value
+    if parsed is not None and parsed.is_sweep_override():
+        sweep = parsed.value()
+        if not (isinstance(sweep, ChoiceSweep) and sweep.simple_form):  # a function, such as glob(*)
+            return value
     return _quote_each(value)
 
 

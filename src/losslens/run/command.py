@@ -1,5 +1,6 @@
 """Run or resume a sweep: prepare its folder, train here or elsewhere, show the results."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
@@ -33,7 +34,7 @@ from losslens.sweep.results import (
     distinct_losses,
     load_sweep,
 )
-from losslens.sweep.variants import add_variants, make_folders, stored_variants
+from losslens.sweep.variants import add_variants, lost_variants, make_folders, stored_variants
 from losslens.training.state import parse_interval, remove_states
 from losslens.training.stop import Stop
 from losslens.training.supported import check_settings
@@ -78,7 +79,7 @@ class _Command:
     def resumption(self) -> str:
         """The command that resumes the sweep, with the same launcher."""
         launcher = [each for each in sys.argv[1:] if each.startswith(("hydra/launcher=", "hydra.launcher."))]
-        return " ".join([f"python train.py resume={self.folder}", *launcher])
+        return shlex.join(["python", "train.py", f"resume={self.folder}", *launcher])
 
 
 def run_sweep(
@@ -138,6 +139,8 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any], executor: Executor |
     with locked(folder):
         clear_queue(folder)  # arrays that no process has begun
         stored = stored_variants(folder)
+        if not stored:
+            raise ValueError(f"{folder} has none of its variants: bring back {', '.join(lost_variants(folder))}")
         if command.trains_here:
             for variant in stored:
                 if state_of(variant.folder) not in ENDED:
@@ -170,6 +173,7 @@ def _run(command: _Command, variants: Sequence[Variant], known: Set[str]) -> Swe
     """Prepare, train and show; `known` are the names of variants that have their folders already."""
     be_quiet()
     console, stop = Console(), Stop()
+    lost = [name for name in lost_variants(command.folder) if name not in {variant.name for variant in variants}]
     states = _prepare(command, variants, known)
     leave = ("done",) if command.settings["retry_failed"] else ENDED
     wanted = [name for name, state in states.items() if state not in leave]
@@ -185,7 +189,13 @@ def _run(command: _Command, variants: Sequence[Variant], known: Set[str]) -> Swe
                 heartbeat=command.folder / HEARTBEAT,
                 fail_fast=command.settings["fail_fast"],
             )
+            training.known = known
             training.say(f"{counted(len(variants), 'variant')} in {command.folder}{_already(states)}")
+            for name in lost:
+                training.say(
+                    f"{name} is left out, since its folder is not there: bring it back, or train it anew with the "
+                    f"command that began it and {shlex.quote(f'hydra.sweep.dir={command.folder}')}"
+                )
             if command.trains_here and torch.backends.mps.is_available():
                 training.say("training on the CPU: Apple's GPU is not used")
             if command.executor is None:
@@ -205,6 +215,8 @@ def _prepare(command: _Command, variants: Sequence[Variant], known: Set[str]) ->
     for variant in variants:
         if states[variant.name] == "done":
             remove_states(variant.folder)  # left by a killed process
+            if not (variant.folder / "metrics.json").is_file():  # lost since
+                states[variant.name] = "pending"
     return states
 
 
@@ -240,6 +252,10 @@ def _show(command: _Command, training: SweepTraining, wanted: Sequence[str], sho
         print_results(training.console, found, commands)
     if training.interrupted:
         raise SweepInterrupted(training.stop.reason, command.resumption, training.stop.exit_code)
+    if training.without_data:
+        reasons = {reason: name for name, reason in training.without_data.items()}
+        told = "; ".join(f"{name} waits for its data: {reason}" for reason, name in reasons.items())
+        raise SweepInterrupted(told, command.resumption, 1)
     left = [name for name in wanted if found.variants[name].status["status"] not in ENDED]
     if left:  # their processes were killed
         raise SweepInterrupted(f"{len(left)} variants are not done", command.resumption, 1)

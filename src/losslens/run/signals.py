@@ -1,4 +1,4 @@
-"""Signals that ask a sweep to stop: Ctrl-C, SIGTERM, and those that Slurm can send before a job ends."""
+"""Signals that ask a sweep to stop: Ctrl-C, SIGTERM, a closed terminal, those that Slurm sends before a job ends."""
 
 import os
 import signal
@@ -10,9 +10,8 @@ from types import FrameType
 
 from losslens.training.stop import Stop
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-]  # Windows lacks the last two
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows lacks the last three
 
 
 @contextmanager
@@ -41,9 +40,14 @@ def stopped_by_signals(stop: Stop, *, grace: float = 0.0) -> Iterator[None]:
         if not stop.is_awaited:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in _handled()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _handled() -> list[signal.Signals]:
+    """List the signals to handle: without SIGHUP if it is ignored, as under `nohup`."""
+    return [each for each in SIGNALS if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN]

@@ -2,7 +2,7 @@
 
 import gc
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ class SweepTraining(Listener):
         losses: configurations of all losses of the sweep, by name.
         heartbeat: file for heartbeats.
         fail_fast: whether the first failure stops the others.
+
+    Attributes:
+        known: names of variants of earlier commands, which wait if their data is not there, instead of failing.
     """
 
     def __init__(
@@ -59,10 +62,12 @@ class SweepTraining(Listener):
         self.folder = folder
         self.console = console
         self.on_progress = on_progress
+        self.known: Set[str] = frozenset()
         self.fail_fast = fail_fast
         self.heartbeat_file = heartbeat
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}
+        self.without_data: dict[str, str] = {}  # why the data of variants cannot be used
         self.interrupted = False
         self.disk_failed = False
         self.shared = Shared()  # the images that were decoded last
@@ -123,7 +128,7 @@ class SweepTraining(Listener):
         return costs
 
     def _decoded(self, names: Sequence[str]) -> Iterator[tuple[list[Variant], Images]]:
-        """Yield the variants that could train together, and their images; those without images fail."""
+        """Yield the variants that could train together, and their images; new ones without images fail."""
         for group in group_variants([self.variants[name] for name in names]):
             try:
                 source = build(group[0].config["data"])
@@ -134,7 +139,11 @@ class SweepTraining(Listener):
                 self.shared = Shared()
                 keep_images(images, group[0].config["data"], self.shared)
             except Exception as error:
-                self._fail_all(group, error)
+                waiting = [] if is_disk_error(error) else [each.name for each in group if each.name in self.known]
+                for name in waiting:
+                    self.without_data[name] = one_line(error)
+                    self.say(f"{name} waits for its data: {self.without_data[name]}")
+                self._fail_all([each for each in group if each.name not in waiting], error)
             else:
                 yield group, images
 

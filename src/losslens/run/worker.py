@@ -123,6 +123,7 @@ def _train_here(array: QueuedArray, variants: Sequence[Variant], stop: Stop, par
         heartbeat=array.heartbeat,
         fail_fast=fail_fast,
     )
+    sweep.known = {variant.name for variant in variants}
     _look(stop, parent, stopped)
     if not stop:
         sweep.train([variant.name for variant in variants])

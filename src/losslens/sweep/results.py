@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SEEDS = ("seed", "order_seed")  # in which the variants of a row differ
 DECISIVE = ("model", "loss", "optimizer", "schedule", "trainer", "data", "callbacks")  # parts that determine training
 SWEEP_FILE = "sweep.json"
+ENVIRONMENT = "environment.json"
+DATA_PATHS = ("root", "path")  # settings of data
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
 STUDY_FILE = "study.json"
@@ -66,7 +68,7 @@ class VariantResult:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Command, machine and versions."""
-        return self._json("environment.json")
+        return self._json(ENVIRONMENT)
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -228,12 +230,24 @@ class VariantsFailed(ValueError):
 
 
 def read_config(folder: Path) -> VariantConfig:
-    """Read the resolved configuration of a variant."""
-    return cast(VariantConfig, OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    """Read the resolved configuration of a variant; a relative path of data is that of the directory it began in."""
+    config = cast(VariantConfig, OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    data = config.get("data") or {}
+    relative = {key: data[key] for key in DATA_PATHS if isinstance(data.get(key), str) and data[key][:1] not in "~/"}
+    environment = folder / ENVIRONMENT
+    if not relative or not environment.is_file():
+        return config
+    began_in = json.loads(environment.read_text(encoding="utf-8")).get("directory")
+    if began_in is None or Path(began_in) == Path.cwd():
+        return config
+    found = {key: str(place) for key, path in relative.items() if (place := Path(began_in, path)).exists()}
+    return cast(VariantConfig, {**config, "data": {**data, **found}})
 
 
 def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[str, Any]) -> None:
     """Write `sweep.json`, the table of contents of a sweep's folder, before anything trains.
+
+    Entries of other variants, whose folders are lost, stay.
 
     Args:
         variants: with folders inside `folder`.
@@ -249,9 +263,12 @@ def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[
         }
         for variant in variants
     ]
+    before = read_sweep_file(folder)["variants"] if (folder / SWEEP_FILE).exists() else []
+    entries += [entry for entry in before if entry["name"] not in {variant.name for variant in variants}]
+    names = dict.fromkeys([*losses, *(entry["own_loss"] for entry in entries)])
     keys = dict.fromkeys(key for variant in variants for key in variant.values)
     varied = [key for key in keys if len({repr(variant.values.get(key)) for variant in variants}) > 1]
-    write_json(folder / SWEEP_FILE, {"variants": entries, "losses": list(losses), "varied": varied or ["loss"]})
+    write_json(folder / SWEEP_FILE, {"variants": entries, "losses": list(names), "varied": varied or ["loss"]})
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from omegaconf import OmegaConf
 from losslens.build import flat_settings
 from losslens.files import ASIDE, cannot_write, unique, write_json, write_text
 from losslens.sweep import ledger
-from losslens.sweep.results import SWEEP_FILE, distinct_losses, read_config, read_sweep_file, write_sweep_file
+from losslens.sweep.results import (
+    ENVIRONMENT,
+    SWEEP_FILE,
+    distinct_losses,
+    read_config,
+    read_sweep_file,
+    write_sweep_file,
+)
 from losslens.variant import Variant, VariantConfig, config_key, safe_name
 
 # Settings of a command, which do not change what a variant learns.
@@ -36,7 +43,7 @@ SHOWN = 3  # differences listed in a message
 
 
 def stored_variants(folder: Path, names: Container[str] | None = None) -> list[Variant]:
-    """Read the variants of a sweep's folder, each as it was planned; none if there is no sweep yet.
+    """Read the variants of a sweep's folder, each as it was planned, but for lost ones; none if there is no sweep yet.
 
     Args:
         names: of the variants to be read; None for all.
@@ -48,14 +55,27 @@ def stored_variants(folder: Path, names: Container[str] | None = None) -> list[V
         if names is not None and entry["name"] not in names:
             continue
         place = folder / entry["folder"]
-        variants.append(Variant(entry["name"], read_config(place), place, entry["values"], entry.get("threads", 1)))
+        if _is_there(place):
+            variants.append(Variant(entry["name"], read_config(place), place, entry["values"], entry.get("threads", 1)))
     return variants
+
+
+def lost_variants(folder: Path) -> list[str]:
+    """Return the names of a sweep's variants whose folders, or configurations, are not there any more."""
+    if not (folder / SWEEP_FILE).is_file():
+        return []
+    return [each["name"] for each in read_sweep_file(folder)["variants"] if not _is_there(folder / each["folder"])]
+
+
+def _is_there(place: Path) -> bool:
+    return (place / "config.yaml").is_file()
 
 
 def stored_losses(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Read the configurations of all losses of a sweep, by name, from one variant of each."""
     sweep = read_sweep_file(folder)
-    firsts = {entry["own_loss"]: entry["name"] for entry in sweep["variants"][::-1]}
+    there = [entry for entry in sweep["variants"] if _is_there(folder / entry["folder"])]
+    firsts = {entry["own_loss"]: entry["name"] for entry in there[::-1]}
     variants = {variant.name: variant for variant in stored_variants(folder, set(firsts.values()))}
     return {loss: variants[firsts[loss]].config["loss"] for loss in sweep["losses"] if loss in firsts}
 
@@ -133,7 +153,7 @@ def make_folders(variants: Sequence[Variant], folder: Path, known: Set[str], dev
         try:
             variant.folder.mkdir(exist_ok=True)
             write_text(variant.folder / "config.yaml", OmegaConf.to_yaml(variant.config))
-            write_json(variant.folder / "environment.json", surroundings)
+            write_json(variant.folder / ENVIRONMENT, surroundings)
             ledger.pending(variant.folder)
         except OSError as error:
             raise cannot_write(variant.folder, error.strerror or str(error)) from error
@@ -147,6 +167,7 @@ def environment(device: str) -> dict[str, Any]:
     """Describe the command, machine and versions on which a run depends."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "directory": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
