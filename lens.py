@@ -8,9 +8,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from losslens.build import plain_settings
 from losslens.console import fast_imports, one_line_errors
 from losslens.files import removed_if_empty
 from losslens.overrides import compose_losses, read_command_line
+from losslens.settings import check_settings
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="lens")
@@ -18,6 +20,7 @@ def main(config: DictConfig) -> None:
     """Run the lens on the losses that a configuration names."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with one_line_errors(), removed_if_empty(folder):  # inside, so that Hydra adds no line of its own
+        check_settings(plain_settings(config), ["loss"])
         losses = compose_losses(config)
         with fast_imports():
             from losslens.lens.command import run_lens
@@ -26,6 +29,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    read_command_line()
     with one_line_errors():
+        read_command_line()
         main()

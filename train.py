@@ -16,7 +16,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    read_command_line()
     with one_line_errors():
+        read_command_line()
         main()
         leave()

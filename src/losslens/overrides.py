@@ -20,6 +20,7 @@ LOSS_KEYS = ("loss", "loss._target_", "loss/view", "loss/distance")  # together 
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # whose resolvers make folders
 LISTS = ("variant", "images")  # may be lists of paths
 VARYING = (*LISTS, "image", "data.root", "data.path")  # below -m, commas separate
+GROUPS = ("model", "loss", "loss/view", "loss/distance", "data", "optimizer", "trainer")  # each has a choice
 QUEUE = ("address", "partition", "account", "qos", "constraint", "mem")
 TEXTS = (*VARYING, *FOLDER_KEYS, "resume", "sweep", *(f"hydra.launcher.{key}" for key in QUEUE))  # taken as they are
 _STRING = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*")"""
@@ -98,8 +99,16 @@ def quote_texts(arguments: Sequence[str]) -> list[str]:
 
     Of the keys in `TEXTS`, values are taken as they were typed, but for those in quotes, `null` and interpolations.
     Below -m, commas separate several values unless the whole is an existing path. Of all other keys, values are quoted
-    that Hydra cannot parse.
+    that Hydra cannot parse. `schedule=null` leaves a group out, as Hydra's `~schedule` does.
+
+    Raises:
+        ValueError: if a group that each variant needs is left out.
     """
+    for each in arguments:
+        if each.removesuffix("=null") in GROUPS and each.endswith("=null"):
+            group = each.removesuffix("=null")
+            raise ValueError(f"{group} is null: use a choice of conf/{group}")
+    arguments = ["~schedule" if each == "schedule=null" else each for each in arguments if each != "experiment=null"]
     multirun = any(each in ("-m", "--multirun") for each in arguments)
     return [_quote_value(each, multirun) for each in arguments]
 

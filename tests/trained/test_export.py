@@ -91,7 +91,7 @@ def test_the_card_says_what_it_is(export, tmp_path, trained_sweep):
 def test_unknown_formats(export, tmp_path):
     done = export("format=tflite", check=False)
     assert done.returncode == 1
-    assert done.stderr == "error: format tflite is unknown: use onnx, torch_export, safetensors\n"
+    assert done.stderr == "error: format is tflite: use onnx, torch_export or safetensors\n"
     assert not list((tmp_path / "outputs" / "exports").iterdir())
 
 

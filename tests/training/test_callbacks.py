@@ -15,7 +15,7 @@ from test_array import target
 from variants import MSE, SGD, assert_same_bits, train_plainly
 
 from losslens.training.logger import RunLogger
-from losslens.training.supported import REFUSED_CALLBACKS, REFUSED_SETTINGS, check_settings
+from losslens.training.supported import REFUSED_CALLBACKS, REFUSED_SETTINGS, check_trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec", "ignore:Checkpoint directory", "ignore:.*ModelCheckpoint.*", "ignore:.*same group"
@@ -185,7 +185,7 @@ def test_what_would_reach_beyond_its_variant_is_refused_before_anything_is_made(
     config = {"_target_": f"{PACKAGE}{refused.__name__}"}
     for given in ([config], config, {"mine": config}):
         with pytest.raises(ValueError, match=f"the callback {refused.__name__} is not for variants: .*"):
-            check_settings({"callbacks": given})
+            check_trainer({"callbacks": given})
 
 
 class Derived(of_lightning.StochasticWeightAveraging):
@@ -216,7 +216,7 @@ def test_what_one_variant_asks_for_in_vain_is_refused_and_its_neighbor_trains(tr
 @pytest.mark.parametrize("given", ["lightning.pytorch.callbacks.Timer", ["Timer"], [{"patience": 3}], 3])
 def test_callbacks_that_are_none_say_how_they_are_given(given):
     with pytest.raises(ValueError, match=r"which is no callback: give a list such as 'trainer\.callbacks=\["):
-        check_settings({"callbacks": given})
+        check_trainer({"callbacks": given})
 
 
 def test_every_setting_of_the_trainer_is_told():
@@ -248,9 +248,9 @@ OTHERS = {
 
 @pytest.mark.parametrize("key", REFUSED_SETTINGS)
 def test_a_setting_in_vain_is_refused(key):
-    check_settings({key: None})
+    check_trainer({key: None})
     with pytest.raises(ValueError, match=rf"trainer\.{key}=.* is not for variants: \w+"):
-        check_settings({key: OTHERS[key]})
+        check_trainer({key: OTHERS[key]})
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_setting_in_vain_is_refused(key):
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        check_settings(settings)
+        check_trainer(settings)
 
 
 @pytest.mark.parametrize(

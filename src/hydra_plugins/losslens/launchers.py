@@ -33,10 +33,11 @@ class ArrayLauncher(Launcher):
             ValueError: if it refuses its settings.
         """
         from losslens.build import build, plain_settings
+        from losslens.settings import check_settings
 
-        if self.executor is None:
-            return None
-        return build({"_target_": self.executor, **plain_settings(OmegaConf.create(self.settings))})
+        settings = plain_settings(OmegaConf.create(self.settings))
+        check_settings({"hydra": {"launcher": {"executor": self.executor, **settings}}})
+        return None if self.executor is None else build({"_target_": self.executor, **settings})
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train all jobs; returns the results of their variants.

@@ -67,7 +67,9 @@ class OptunaSweeper(Sweeper):
         except ImportError:
             raise ValueError("hydra/sweeper=optuna needs Optuna: pip install 'losslens[optuna]'") from None
         from losslens.console import fast_imports
+        from losslens.settings import check_settings
 
+        check_settings({"hydra": {"sweeper": self.settings}})
         with fast_imports():
             from losslens.run.search import Search, SearchSettings
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

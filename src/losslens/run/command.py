@@ -35,9 +35,9 @@ from losslens.sweep.results import (
     load_sweep,
 )
 from losslens.sweep.variants import add_variants, lost_variants, make_folders, stored_variants
-from losslens.training.state import parse_interval, remove_states
+from losslens.training.state import remove_states
 from losslens.training.stop import Stop
-from losslens.training.supported import check_settings
+from losslens.training.supported import check_trainer
 from losslens.training.trainer import check_accelerator
 from losslens.variant import Job, Variant
 
@@ -104,15 +104,15 @@ def run_sweep(
     if command.settings["plan"]:
         plan_only(jobs, folder, single, executor)
         return []
-    parse_interval(command.settings["checkpoint"]["every"])
-    for config, *_ in jobs:
-        check_settings(plain_settings(config.trainer))
+    planned = plan_variants(jobs, folder, single=single)
+    for variant in planned:
+        check_trainer(variant.config["trainer"])
         if command.trains_here:
-            check_accelerator(config.trainer)
+            check_accelerator(variant.config["trainer"])
     with locked(folder):
         clear_queue(folder)  # arrays that no process has begun
         stored = stored_variants(folder)
-        variants, names = add_variants(stored, plan_variants(jobs, folder, single=single))
+        variants, names = add_variants(stored, planned)
         if single and len(variants) > 1:
             raise cannot_write(folder, "it holds another run")
         found = _run(command, variants, {variant.name for variant in stored})

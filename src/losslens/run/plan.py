@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -14,11 +14,14 @@ from losslens.data.source import Images
 from losslens.files import unique
 from losslens.machine import free_memory
 from losslens.overrides import job_values
+from losslens.settings import check_settings
 from losslens.training.costs import StepBytes, VariantCost, trial_trainer, variant_costs
 from losslens.training.cuda import NUM_STREAMS
+from losslens.training.state import parse_interval
 from losslens.training.trainer import determinism_as_before, trainer_settings
 from losslens.variant import HParam, Job, Variant, VariantConfig, config_key, folder_name, varied_values
 
+PARTS = ("model", "loss", "optimizer", "data", "trainer")  # that each variant needs
 BASELINE_KINDS = ("klt", "mean", "jpeg")
 MAX_SHARE_OF_FREE_MEMORY = 0.8  # allocators waste some, and validation needs some
 
@@ -34,7 +37,10 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
     names = unique([folder_name(value) for value in varied])
     variants = []
     for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):
-        resolved = cast(VariantConfig, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        check_settings(settings, PARTS)
+        resolved = cast(VariantConfig, {"schedule": None, **settings})  # schedule=null leaves the group out
+        parse_interval(resolved["checkpoint"]["every"])
         check_baselines(resolved["baselines"])
         main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
         hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}

@@ -44,7 +44,7 @@ class SearchSettings:
         pruner: `_target_` and arguments of an Optuna pruner; None: every trial trains to its end.
 
     Raises:
-        ValueError: if a number is not positive, or there is no such pruner.
+        ValueError: if there is no such pruner.
     """
 
     n_trials: int
@@ -54,9 +54,6 @@ class SearchSettings:
     pruner: dict[str, Any] | None
 
     def __post_init__(self) -> None:
-        for key in ("n_trials", "batch"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"hydra.sweeper.{key} is {getattr(self, key)}: use a whole number of 1 or more")
         if self.pruner is not None:
             build(self.pruner)  # raises here rather than in every variant
 

@@ -9,11 +9,13 @@ from omegaconf import DictConfig
 
 from losslens.build import build
 from losslens.console import fast_imports
+from losslens.settings import check_settings
 from losslens.variant import Job
 
 if TYPE_CHECKING:
     from losslens.sweep.results import VariantResult
 
+COMMAND_KEYS = ("sweep", "resume", "retry_failed", "fail_fast", "report", "plan", "optimize")
 RESUME_KEYS = ("resume", "report", "retry_failed", "fail_fast")
 OPTIMIZE_ALONE = "optimize=METRIC says what a search is for: it goes with -m hydra/sweeper=optuna"
 
@@ -22,6 +24,7 @@ def start_run(config: DictConfig) -> None:
     """Train one variant in Hydra's run folder, or resume the sweep that `resume` names."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    check_settings({key: config[key] for key in COMMAND_KEYS})
     if config.sweep is not None:
         raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
     if config.optimize is not None:
@@ -54,6 +57,7 @@ def start_sweep(jobs: Sequence[Job], folder: Path, executor: Any) -> "list[Varia
         ValueError: if `resume` is given, too, or `optimize` without a search.
         VariantsFailed: after all others are done, if a variant failed.
     """
+    check_settings({key: jobs[0][0][key] for key in COMMAND_KEYS})
     if jobs[0][0].optimize is not None and not jobs[0][0].searched:
         raise ValueError(OPTIMIZE_ALONE)
     if jobs[0][0].resume is not None:

@@ -77,7 +77,7 @@ CALLED = (
 NEVER_CALLED = tuple(name for name in dir(L.Callback) if name.startswith("on_") and name not in CALLED)
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
+def check_trainer(settings: Mapping[str, Any]) -> None:
     """Check that variants can have a Trainer's settings, and that each has an effect.
 
     Args:

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from losslens.build import build
 from losslens.data.datamodule import ArrayDataModule, full_batches
 from losslens.training.state import SavedState
-from losslens.training.supported import REFUSED_SETTINGS, check_settings, counts_steps
+from losslens.training.supported import REFUSED_SETTINGS, check_trainer, counts_steps
 from losslens.training.variant_trainer import Stage
 from losslens.variant import VariantConfig
 
@@ -59,7 +59,7 @@ def make_trainer(config: Mapping[str, Any], folder: Path, callbacks: list[L.Call
     Raises:
         ValueError: if an array cannot be trained that way.
     """
-    check_settings(config)
+    check_trainer(config)
     check_accelerator(config)
     config = {**config, "accelerator": "gpu" if on_gpus(config) else "cpu"}
     if config["accelerator"] == "gpu":  # cuBLAS reads it once, and a later array may be deterministic
