@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from losslens.build import flat_settings
+from losslens.build import build, flat_settings
 from losslens.console import one_line
 from losslens.overrides import quote_texts, register_resolvers
 from losslens.run.plan import plan_variants
@@ -66,6 +66,10 @@ def all_keys():
             for key in keys_in(file, f"{group.replace('/', '.')}."):
                 found[f"{group}={file.stem}", key] = (f"{group}={file.stem}", *more)
     return found
+
+
+def choices_of(group):
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 KEYS = all_keys()
@@ -168,6 +172,15 @@ def test_no_schedule(tmp_path):
     config, chosen = composed("~schedule")
     (variant,) = plan_variants([(config, [], chosen)], tmp_path, single=True)
     assert variant.config["schedule"] is None
+
+
+@pytest.mark.parametrize("experiment", choices_of("experiment"))
+@pytest.mark.parametrize("data", choices_of("data"))
+def test_a_preset_works_with_every_data_set(tmp_path, experiment, data):
+    given = {"folder": ("data.root=x",), "arrays": ("data.path=x",)}.get(data, ())
+    config, chosen = composed(f"experiment={experiment}", f"data={data}", *given)
+    (variant,) = plan_variants([(config, [], chosen)], tmp_path, single=True)
+    assert variant.config["data"]["batch_size"] == build(variant.config["data"]).batch_size
 
 
 def test_what_is_written():

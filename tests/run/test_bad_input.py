@@ -33,7 +33,10 @@ class NaNLater(torch.nn.Module):
 
 CASES = {
     "unknown loss": (["loss=l3"], "Could not find 'loss/l3' Available options in 'loss': blue chroma color_blind"),
-    "unknown data": (["data=imagenet"], "Available options in 'data': arrays cifar10 folder photos shapes stl10"),
+    "unknown data": (
+        ["data=imagenet"],
+        "Available options in 'data': arrays cifar10 folder more_photos photos shapes stl10",
+    ),
     "unknown key": (["optimizer.learning_rate=1"], "Could not override 'optimizer.learning_rate'"),
     "missing value": (["data=folder"], "data.root has no value: give it one with data.root=VALUE"),
     "missing folder": (["data=folder", "data.root=nowhere"], "nowhere is not a folder: give a folder of images"),
@@ -83,6 +86,12 @@ def test_one_line_says_what_to_do(case, place, train):
     assert message in last
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_wrong_setting_leaves_no_folder(train, tmp_path):
+    done = train(*TINY, "seed=-1", check=False)
+    assert done.stderr == "error: seed is -1: use a whole number of 0 or more, up to 9223372036854775807\n"
+    assert not list(tmp_path.glob("outputs/*/*"))
 
 
 def test_traceback_on_request(place, train):

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from losslens.build import build
 from losslens.console import fast_imports
+from losslens.files import removed_if_empty
 from losslens.settings import check_settings
 from losslens.variant import Job
 
@@ -22,28 +23,9 @@ OPTIMIZE_ALONE = "optimize=METRIC says what a search is for: it goes with -m hyd
 
 def start_run(config: DictConfig) -> None:
     """Train one variant in Hydra's run folder, or resume the sweep that `resume` names."""
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    check_settings({key: config[key] for key in COMMAND_KEYS})
-    if config.sweep is not None:
-        raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
-    if config.optimize is not None:
-        raise ValueError(OPTIMIZE_ALONE)
-    with fast_imports():
-        from losslens.run.command import resume_sweep, run_sweep
-    launcher = build(hydra.launcher)
-    executor = launcher.make_executor() if hasattr(launcher, "make_executor") else None
-    if config.resume is not None:
-        others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
-        if others:
-            raise ValueError(
-                f"resume=FOLDER goes on with the settings of that folder, and not with {', '.join(others)}: "
-                "leave them out, or begin a new sweep"
-            )
-        resume_sweep(folder, config, executor)
-    else:
-        job = (config, list(hydra.overrides.task), hydra.runtime.choices)
-        run_sweep([job], folder, single=True, executor=executor)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with removed_if_empty(folder):
+        _start(config, folder)
 
 
 def start_sweep(jobs: Sequence[Job], folder: Path, executor: Any) -> "list[VariantResult]":
@@ -65,3 +47,27 @@ def start_sweep(jobs: Sequence[Job], folder: Path, executor: Any) -> "list[Varia
     with fast_imports():
         from losslens.run.command import run_sweep
     return run_sweep(jobs, folder, executor=executor)
+
+
+def _start(config: DictConfig, folder: Path) -> None:
+    hydra = HydraConfig.get()
+    check_settings({key: config[key] for key in COMMAND_KEYS})
+    if config.sweep is not None:
+        raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
+    if config.optimize is not None:
+        raise ValueError(OPTIMIZE_ALONE)
+    with fast_imports():
+        from losslens.run.command import resume_sweep, run_sweep
+    launcher = build(hydra.launcher)
+    executor = launcher.make_executor() if hasattr(launcher, "make_executor") else None
+    if config.resume is not None:
+        others = [each for each in hydra.overrides.task if each.partition("=")[0] not in RESUME_KEYS]
+        if others:
+            raise ValueError(
+                f"resume=FOLDER goes on with the settings of that folder, and not with {', '.join(others)}: "
+                "leave them out, or begin a new sweep"
+            )
+        resume_sweep(folder, config, executor)
+    else:
+        job = (config, list(hydra.overrides.task), hydra.runtime.choices)
+        run_sweep([job], folder, single=True, executor=executor)
