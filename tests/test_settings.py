@@ -118,7 +118,7 @@ def test_a_wrong_value_is_told_in_one_line(tmp_path, place, value):
 
 
 @pytest.mark.slow("runs commands for minutes")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(sorted(each for each in KEYS if each[0] == "" or not each[0].startswith(("data=", "loss")))),
     st.sampled_from(WRONG),

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from losslens.build import plain_settings
 from losslens.console import SweepInterrupted, be_quiet, counted, progress_bar, quiet_writers
 from losslens.files import cannot_write
 from losslens.report.once import report_now, report_once

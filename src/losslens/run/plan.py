@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from losslens.build import as_count
 from losslens.data.source import Images
@@ -31,19 +31,23 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
 
     Names list what differs between the jobs, or in a search all that it varies.
     """
+    configs = [_checked(config) for config, *_ in jobs]
     values = [job_values(overrides, choices) for _, overrides, choices in jobs]
     searched = jobs[0][0].searched
-    varied = [{key: value[key] for key in searched} for value in values] if searched else varied_values(values)
+    varied = (
+        [{key: value[key] for key in searched if key in value} for value in values]
+        if searched
+        else varied_values(values)
+    )
     names = unique([folder_name(value) for value in varied])
     variants = []
-    for (config, _, choices), name, own, differing in zip(jobs, names, values, varied, strict=True):
-        settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-        check_settings(settings, PARTS)
-        resolved = cast(VariantConfig, {"schedule": None, **settings})  # schedule=null leaves the group out
-        parse_interval(resolved["checkpoint"]["every"])
-        check_baselines(resolved["baselines"])
+    for (_, _, choices), resolved, name, own, differing in zip(jobs, configs, names, values, varied, strict=True):
         main: dict[str, HParam] = {"loss": own["loss"], "model": choices["model"], "data": choices["data"]}
-        hparams = {**main, "seed": config.seed, **{k: v for k, v in differing.items() if k not in ("loss", "seed")}}
+        hparams = {
+            **main,
+            "seed": resolved["seed"],
+            **{k: v for k, v in differing.items() if k not in ("loss", "seed")},
+        }
         variants.append(Variant(name, resolved, folder if single else folder / name, hparams))
     threads = {
         variant.name: share_cores(len(group), group[0].config["array"]["threads"])[1]
@@ -51,6 +55,20 @@ def plan_variants(jobs: Sequence[Job], folder: Path, *, single: bool) -> list[Va
         for variant in group
     }
     return [replace(variant, threads=threads[variant.name]) for variant in variants]
+
+
+def _checked(config: DictConfig) -> VariantConfig:
+    """Resolve the configuration of a job.
+
+    Raises:
+        ValueError: if a setting has a value that is not allowed.
+    """
+    settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    check_settings(settings, PARTS)
+    resolved = cast(VariantConfig, {"schedule": None, **settings})  # schedule=null leaves the group out
+    parse_interval(resolved["checkpoint"]["every"])
+    check_baselines(resolved["baselines"])
+    return resolved
 
 
 def check_baselines(names: object) -> None:

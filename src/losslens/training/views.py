@@ -9,13 +9,15 @@ from typing import Any
 
 # Attributes of a `lightning.Trainer` that are the same for all variants of an array, and do not change in training.
 SHARED = frozenset(
-    """
-    accelerator accumulate_grad_batches barebones check_val_every_n_epoch ckpt_path device_ids enable_validation
-    evaluating fast_dev_run global_rank interrupted is_global_zero limit_train_batches limit_val_batches local_rank
-    log_every_n_steps max_epochs max_steps min_epochs min_steps node_rank num_devices num_nodes
-    num_sanity_val_steps num_val_batches overfit_batches precision precision_plugin predicting print profiler
-    received_sigterm sanity_checking testing training validating val_check_interval world_size
-    """.split()
+    (
+        *("accelerator", "accumulate_grad_batches", "barebones", "check_val_every_n_epoch", "ckpt_path", "device_ids"),
+        *("enable_validation", "evaluating", "fast_dev_run", "global_rank", "interrupted", "is_global_zero"),
+        *("limit_train_batches", "limit_val_batches", "local_rank", "log_every_n_steps", "max_epochs", "max_steps"),
+        *("min_epochs", "min_steps", "node_rank", "num_devices", "num_nodes", "num_sanity_val_steps"),
+        *("num_val_batches",),
+        *("overfit_batches", "precision", "precision_plugin", "predicting", "print", "profiler", "received_sigterm"),
+        *("sanity_checking", "testing", "training", "validating", "val_check_interval", "world_size"),
+    )
 )
 
 
