@@ -108,6 +108,8 @@ TABLE: dict[str, Allowed] = {
     "data.seed": SEED,
     "data.crops": whole(1, 10**4),
     "data.on_error": word("skip", "raise"),
+    "data.max_pixels": whole(1, 2 * 89_478_485),
+    "data.max_value": AUTO | ABOVE_0,
     "data.train_split": word("train", "unlabeled"),
     "data.root": NULL | TEXT,
     "Folder.root": TEXT,

@@ -38,6 +38,7 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+NEW_IN_DATA = {"max_pixels": 89_478_485, "max_value": "auto"}  # which older sweeps lack, and trained with
 MAIN_VALUES = ("loss", "model", "data", "seed")  # lengthen a name that is taken
 SHOWN = 3  # differences listed in a message
 
@@ -131,7 +132,9 @@ def _longer_name(old: Variant, new: Variant) -> str | None:
 
 
 def _learned(config: Mapping[str, Any]) -> str:
-    return config_key({key: value for key, value in config.items() if key not in COMMAND_KEYS})
+    learned = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
+    learned["data"] = {key: value for key, value in config["data"].items() if (key, value) not in NEW_IN_DATA.items()}
+    return config_key(learned)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
