@@ -73,6 +73,27 @@ REFERENCES = {
 }
 
 
+@pytest.mark.parametrize("size", [(64, 64), (11, 40), (33, 12)])
+def test_ssim_is_that_of_scikit_image(size, photograph):
+    """No border is reflected: windows lie within the image."""
+    target = photograph[..., : size[0], : size[1]]
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    input = (target + 0.1 * noise).clamp(0, 1)
+    for dtype in (torch.float32, torch.float64):
+        given = make("ssim")(input.to(dtype), target.to(dtype)).item()
+        assert given == pytest.approx(ssim(input.double().numpy(), target.double().numpy()), abs=1e-6)
+
+
+def test_ssim_is_deterministic_without_special_kernels(photograph):
+    torch.use_deterministic_algorithms(True)
+    try:
+        input = photograph.flip(-1).requires_grad_()
+        gradients = [torch.autograd.grad(make("ssim")(input, photograph), input)[0] for _ in range(2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryDistance:
     def test_equals_the_formula(self, name, photograph):

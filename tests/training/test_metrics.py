@@ -4,6 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from losslens.losses import LinearView
+from losslens.losses.ssim import SSIM
 from losslens.training.metrics import METRICS, ColorRank, describe_colors, reconstruction_metrics
 
 
@@ -51,6 +52,12 @@ def test_psnr_and_ssim_are_those_of_scikit_image(pair):
 def test_small_images_have_an_ssim_too(side):
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     assert measure(images, images)["ssim"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (11, 29), (8, 64), (6, 7)])
+def test_the_metric_and_the_loss_ssim_are_one(pair, height, width):
+    input, target = (images[..., :height, :width] for images in pair)
+    assert measure(input, target)["ssim"] == pytest.approx(1 - SSIM()(input, target).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("directions", "rank"), [(1, 1), (2, 2), (3, 3)])

@@ -8,12 +8,11 @@ from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from losslens.losses.color import COLOR_DIRECTIONS, Direction
+from losslens.losses.ssim import structural_similarity
 from losslens.losses.views import LinearView
 
 METRICS = ("loss", *COLOR_DIRECTIONS, "psnr", "ssim", "color_rank")  # names, in the order in which they are shown
 SUBSPACE_METRICS = ("seen_error", "unseen_error", "seen_psnr")  # of variants with a linear view only
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al. 2004; images smaller than that get the largest odd window that fits
-SSIM_CONSTANTS = 0.01**2, 0.03**2  # K1 and K2 for a range of 1
 
 
 class DirectionError(MeanAbsoluteError):
@@ -71,11 +70,7 @@ class SubspacePSNR(PeakSignalNoiseRatio):
 
 
 class StructuralSimilarity(Metric):
-    """Mean structural similarity of float images `(N, 3, H, W)`, per channel, over all windows that fit into the image.
-
-    Gaussian window of 11 pixels and sigma 1.5, population statistics, as in scikit-image. torchmetrics' takes seven
-    times as long, and includes reflected borders. Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
-    """
+    """Mean structural similarity of float images `(N, 3, H, W)`: 1 minus the loss `ssim`, averaged over images."""
 
     full_state_update = False
     count: Tensor
@@ -88,33 +83,12 @@ class StructuralSimilarity(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of reconstructions and originals."""
-        target = target.to(preds)
-        down, across = (_window_means(side, preds) for side in preds.shape[-2:])
-        x, y, squares, products = (
-            down @ each @ across.T for each in (preds, target, preds.square() + target.square(), preds * target)
-        )
-        means, mean_products = x.square() + y.square(), x * y
-        c1, c2 = SSIM_CONSTANTS
-        luminance = (2 * mean_products + c1) / (means + c1)
-        structure = (2 * (products - mean_products) + c2) / (squares - means + c2)
         self.count += len(preds)
-        self.total += (luminance * structure).mean() * len(preds)
+        self.total += structural_similarity(preds, target.to(preds)) * len(preds)
 
     def compute(self) -> Tensor:
         """Return the mean over images."""
         return self.total / self.count
-
-
-def _window_means(side: int, like: Tensor) -> Tensor:
-    """Return the matrix `(side - window + 1, side)` that takes the weighted mean of every window along one axis."""
-    window = min(SSIM_WINDOW, side - 1 + side % 2)
-    offsets = torch.arange(window, device=like.device, dtype=like.dtype) - window // 2
-    weights = torch.softmax(-(offsets.square()) / (2 * SSIM_SIGMA**2), dim=0)
-    places = torch.arange(side - window + 1, device=like.device)
-    means = like.new_zeros(len(places), side)
-    return means.scatter_(
-        1, places[:, None] + torch.arange(window, device=like.device), weights.expand(len(places), -1)
-    )
 
 
 class ColorRank(Metric):
