@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
         variant, wanted = Path(config.variant).expanduser(), str(config.format)
         with fast_imports():
             from losslens.trained.export import export_variant
-        print(*export_variant(variant, wanted, folder), sep="\n")
+        print(*export_variant(variant, wanted, folder, trust=bool(config.trust)), sep="\n")
 
 
 if __name__ == "__main__":

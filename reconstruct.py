@@ -24,7 +24,8 @@ def main(config: DictConfig) -> None:
             from rich.console import Console
 
             from losslens.trained.reconstruct import reconstruct_files
-        reconstruct_files(variants, images, folder, codes=config.codes, console=Console(soft_wrap=True))
+        console = Console(soft_wrap=True)
+        reconstruct_files(variants, images, folder, codes=config.codes, trust=bool(config.trust), console=console)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from losslens.console import counted, duration, one_line_errors, print_table, say
 from losslens.sweep.ledger import ENDED
@@ -49,7 +50,7 @@ def show(folder: Path, console: Console) -> None:
             state = "interrupted"  # its process was killed before it could record that
         steps = f"{step} of {now['steps']:g}" if now.get("steps") else str(step)
         cells = (state, steps, "" if loss is None else f"{loss:.4f}")
-        table.add_row(*(cell.replace("[", r"\[") for cell in (variant.name, *cells)))
+        table.add_row(*map(Text, (variant.name, *cells)))
         if status["reason"]:
             reasons.append(f"{variant.name}: {state}: {status['reason']}")
     print_table(console, table)

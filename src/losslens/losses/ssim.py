@@ -15,7 +15,7 @@ SMALLEST = 6  # pixels of a side, for a loss
 class SSIM(UnitRange):
     """Two images are equal when local means, contrasts and structures of each channel are equal.
 
-    Formula: `1 - mean(SSIM)`, as `structural_similarity` of this module. 0 at equality, larger is worse, at most 2. Half
+    Formula: `1 - mean(SSIM)`, as `structural_similarity` below. 0 at equality, larger is worse, at most 2. Half
     precision is computed in float32.
     Source: Wang, Bovik, Sheikh and Simoncelli, 2004, doi:10.1109/TIP.2003.819861.
     """

@@ -4,7 +4,7 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from losslens.console import fast_imports, one_line_errors
+from losslens.console import fast_imports, one_line_errors, warn
 from losslens.files import unique
 
 
@@ -14,6 +14,11 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of sweeps or single runs, finished or not")
     parser.add_argument("--details", action="store_true", help="also sheets with errors and with what each loss sees")
     parser.add_argument("--output", type=Path, help="where a report of several goes; without it, in outputs/reports")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="also make classes that are not of losslens, torch or torchmetrics: runs code that the variants name",
+    )
     arguments = parser.parse_args()
     with one_line_errors():
         _make(arguments)
@@ -24,7 +29,7 @@ def _make(arguments: argparse.Namespace) -> None:
         from losslens.files import claim
         from losslens.report.make import make_report
         from losslens.sweep.results import join_sweeps, load_sweep
-    sweeps = [load_sweep(folder) for folder in arguments.folders]
+    sweeps = [load_sweep(folder, trust=arguments.trust) for folder in arguments.folders]
     sweep = sweeps[0]
     if len(sweeps) > 1:
         folder = arguments.output or claim(Path(f"outputs/reports/{datetime.now():%Y-%m-%d-%H%M%S}"))
@@ -34,6 +39,8 @@ def _make(arguments: argparse.Namespace) -> None:
     elif arguments.output:
         raise ValueError("--output is for several sweeps: the report of one is written into its own folder")
     shown, errors = make_report(sweep, details=arguments.details)
+    if foreign := dict.fromkeys(name for variant in sweep.variants.values() for name in variant.foreign):
+        warn(f"not run: {', '.join(foreign)}, which the variants name; if you trust their author: --trust")
     for path in shown:
         print(path)
     if errors:

@@ -37,6 +37,8 @@ def measure_baselines(sweep: SweepResult, decode: Callable[[Mapping[str, Any]], 
     left_out: list[str] = []
     groups: dict[str, list[VariantResult]] = {}
     for variant in sweep.done:
+        if variant.foreign:
+            continue
         if wanted := variant.config.get("baselines"):
             key = config_key(variant.config["data"], variant.results["code_shape"], wanted)
             groups.setdefault(key, []).append(variant)

@@ -16,13 +16,16 @@ def measure_responses(variants: Sequence[VariantResult]) -> dict[str, dict[str, 
         variants: with pictures.
 
     Returns:
-        By variant, then by change; empty for a loss that cannot be built or measured here.
+        By variant, then by change; empty for a loss that is not trusted, or cannot be built or measured here.
     """
     found: dict[str, dict[str, Response]] = {}
     known: dict[str, dict[str, Response]] = {}
     for variant in variants:
         assert variant.originals is not None
         loss, image = variant.config.get("loss", {}), variant.originals[0].double()
+        if variant.foreign:
+            found[variant.name] = {}
+            continue
         key = config_key(loss, variant.config.get("data"))  # variants of one loss and data set share responses
         if key not in known:
             try:

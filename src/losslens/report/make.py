@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,6 +19,8 @@ from losslens.report.sheet import films, write_progress, write_sheets, write_swe
 from losslens.study.shared import Shared, decoded
 from losslens.study.study import Study, study_sweep
 from losslens.sweep.results import SweepResult
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what formulas of spreadsheets begin with
 
 Makers = dict[str, Callable[[], list[Path] | None]]
 
@@ -38,6 +42,7 @@ def make_report(
         Paths of pages and pictures to look at, and error messages.
     """
     folder = sweep.folder
+    sweep, damages = _readable(sweep)
     known = Shared() if shared is None else shared
     alone = any(variant.folder.resolve() == folder.resolve() for variant in sweep.variants.values())
     pictured = any(variant.picture_steps for variant in sweep.variants.values())
@@ -67,7 +72,22 @@ def make_report(
             showing["details.png"] = lambda: write_sheets(sweep, folder, details=True)
     showing["report.html"] = lambda: [write_page(sweep, studies, notes, folder)]
     shown, further = _attempt(showing)
-    return shown, errors + further
+    return shown, damages + errors + further
+
+
+def _readable(sweep: SweepResult) -> tuple[SweepResult, list[str]]:
+    """Mark variants whose files are not as they were written, so that the report has all others; say which and why."""
+    variants, damages = {}, []
+    for name, variant in sweep.variants.items():
+        reason = variant.damage or variant.config_damage
+        try:
+            if not reason and variant.picture_steps:
+                _ = variant.originals, variant.reconstructions(variant.picture_steps[-1])
+        except Exception as error:  # libraries raise errors of any type for a damaged picture
+            reason = str(error)
+        variants[name] = replace(variant, unreadable=reason) if reason and not variant.damage else variant
+        damages += [f"{name} is left out: {reason}"] if reason else []
+    return replace(sweep, variants=variants), damages
 
 
 def _attempt(makers: Makers) -> tuple[list[Path], list[str]]:
@@ -91,6 +111,11 @@ def _attempt(makers: Makers) -> tuple[list[Path], list[str]]:
 def write_results(sweep: SweepResult, folder: Path) -> None:
     """Write `results.csv` and `results.json`: one row per variant, then one per baseline."""
     rows = [*sweep.rows, *(baseline.row for baseline in sweep.baselines)]
-    table = pd.DataFrame(rows).set_index("variant")
-    write(folder / "results.csv", lambda aside: table.to_csv(aside))
+    table = pd.DataFrame([{_cell(name): _cell(value) for name, value in row.items()} for row in rows])
+    write(folder / "results.csv", lambda aside: table.set_index("variant").to_csv(aside))
     write_json(folder / "results.json", rows)
+
+
+def _cell(value: Any) -> Any:
+    """Keep a spreadsheet from taking text for a formula: an apostrophe before it, as OWASP advises."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -17,18 +17,22 @@ def report_once(folder: Path, say: Callable[[str], None], shared: Shared | None 
         return report_now(folder, say, study=True, shared=shared)
     with lock:
         if marker.exists():
-            return [path for line in marker.read_text().splitlines() if (path := folder / line).exists()]
+            names = [Path(line).name for line in marker.read_text().splitlines()]  # of files in the folder itself
+            return [path for name in names if (path := folder / name).exists()]
         shown = report_now(folder, say, study=True, shared=shared)
         marker.write_text("\n".join(path.name for path in shown))
     return shown
 
 
 def report_now(folder: Path, say: Callable[[str], None], *, study: bool, shared: Shared | None = None) -> list[Path]:
-    """Make a sweep's outputs, and return the paths to look at; errors go to `say` and are not raised."""
+    """Make a sweep's outputs, and return the paths to look at; errors go to `say` and are not raised.
+
+    What the configurations name is trusted: the command has trained them.
+    """
     try:
         from losslens.report.make import make_report  # with matplotlib, for which the first step need not wait
 
-        shown, mistakes = make_report(load_sweep(folder), study=study, shared=shared)
+        shown, mistakes = make_report(load_sweep(folder, trust=True), study=study, shared=shared)
     except Exception as error:
         shown, mistakes = [], [f"{type(error).__name__}: {error}"]
         if TRACEBACK_WANTED:

@@ -39,7 +39,7 @@ def detail_rows(variant: VariantResult, step: int) -> dict[str, Tensor]:
     assert originals is not None
     rows = {"reconstructions": reconstructions, "absolute errors": (reconstructions - originals).abs()}
     for name, images in (("originals", originals), ("reconstructions", reconstructions)):
-        seen = picture_of_view(variant.config["loss"], images)
+        seen = None if variant.foreign else picture_of_view(variant.config.get("loss", {}), images)
         if seen is not None:
             rows[f"seen of {name}"] = seen
     return rows

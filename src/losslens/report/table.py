@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from losslens.console import print_table, say
 from losslens.sweep.results import SweepResult
@@ -31,13 +32,13 @@ def print_results(console: Console, sweep: SweepResult, commands: Sequence[str])
         for metric in METRICS:
             cell = _cell(metric, variant.metrics.get(metric, float("nan")))
             own = metric in ("loss", *variant.results["seen"])
-            cells.append(f"[bold green]{cell}*[/]" if own else f"{cell} ")
-        table.add_row(variant.name.replace("[", r"\["), *cells)
+            cells.append(Text(f"{cell}*", "bold green") if own else Text(f"{cell} "))
+        table.add_row(Text(variant.name), *cells)
     table.add_section()
     for baseline in sweep.baselines:
         metrics = baseline.metrics
-        cells = [_cell(metric, metrics[metric]) + " " if metric in metrics else "" for metric in METRICS]
-        table.add_row(baseline.name.replace("[", r"\["), *cells)
+        cells = [Text(_cell(metric, metrics[metric]) + " " if metric in metrics else "") for metric in METRICS]
+        table.add_row(Text(baseline.name), *cells)
     print_table(console, table)
     others = [f"{v.name}: {v.status['status']}: {v.status['reason']}" for v in variants if v.status["reason"]]
     for line in [*others, *sweep.left_out, *commands]:

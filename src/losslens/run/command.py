@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from losslens.console import SweepInterrupted, be_quiet, counted, progress_bar, quiet_writers
+from losslens.console import SweepInterrupted, be_quiet, counted, progress_bar, quiet_writers, say
 from losslens.files import cannot_write
 from losslens.report.once import report_now, report_once
 from losslens.report.table import print_results
@@ -38,6 +38,7 @@ from losslens.training.state import remove_states
 from losslens.training.stop import Stop
 from losslens.training.supported import check_trainer
 from losslens.training.trainer import check_accelerator
+from losslens.training.trust import FRAMEWORK, foreign
 from losslens.variant import Job, Variant
 
 
@@ -140,6 +141,8 @@ def resume_sweep(folder: Path, settings: Mapping[str, Any], executor: Executor |
         stored = stored_variants(folder)
         if not stored:
             raise ValueError(f"{folder} has none of its variants: bring back {', '.join(lost_variants(folder))}")
+        if names := foreign([variant.config for variant in stored], FRAMEWORK):
+            say(Console(), f"this runs what the configurations name: {', '.join(names)}")
         if command.trains_here:
             for variant in stored:
                 if state_of(variant.folder) not in ENDED:

@@ -38,6 +38,7 @@ from losslens.sweep.results import STUDY_FILE, SweepResult, VariantResult
 from losslens.training.fit import NUM_FIXED_IMAGES
 from losslens.training.module import LitAutoencoder, draw_module
 from losslens.training.random_stream import RandomStream
+from losslens.training.trust import Untrusted
 from losslens.variant import config_key
 
 MAX_STUDIED = 256  # validation images
@@ -191,6 +192,8 @@ def _try(variant: VariantResult, shared: Shared) -> Study | str:
     """Study a variant, or return the reason why that is impossible."""
     data = variant.config.get("data", {})
     try:
+        if variant.foreign:
+            raise Untrusted("its configuration", variant.foreign)
         exhibits = shared.get(config_key(data), lambda: gather_exhibits(decoded(data, shared)))
         _check_unchanged(variant, exhibits)
         return _study(variant, exhibits, shared)

@@ -1,6 +1,5 @@
 """Baselines, results without training, as stored in a sweep's folder."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losslens.files import write_json
+from losslens.sweep.stored import BASELINES, printable, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Baseline:
     @property
     def picture(self) -> Path:
         """File of the fixed images above their reconstructions."""
-        return self.folder / FOLDER / f"{self.name.replace('/', '-')}.png"
+        return self.folder / FOLDER / f"{self.name.replace('/', '-').replace(chr(92), '-')}.png"
 
     @cached_property
     def reconstructions(self) -> "Tensor":
@@ -65,22 +65,25 @@ def write_baselines(folder: Path, found: Sequence[Baseline], left_out: Sequence[
 
 
 def read_baselines(folder: Path) -> list[Baseline]:
-    """Read the measured baselines; metrics that were not finite are absent."""
-    kept = _read(folder).get("measured", [])
-    for each in kept:
-        each["metrics"] = {name: value for name, value in each["metrics"].items() if value is not None}
-    return [Baseline(**each, folder=folder) for each in kept]
+    """Read the measured baselines; metrics that were not finite are absent.
+
+    Raises:
+        Damaged: if their file is not as it was written.
+    """
+    found = []
+    for each in _read(folder).get("measured", []):
+        metrics = {name: value for name, value in each["metrics"].items() if value is not None}
+        found.append(Baseline(printable(each["name"]), each["beside"], metrics, each["losses"], folder))
+    return found
 
 
 def read_reasons(folder: Path) -> list[str]:
     """Read why other baselines were not measured."""
-    return list(_read(folder).get("left_out", []))
+    return [printable(each) for each in _read(folder).get("left_out", [])]
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    kept = json.loads(_file(folder).read_text(encoding="utf-8")) if _file(folder).exists() else {}
-    assert isinstance(kept, dict)
-    return kept
+    return read_object(_file(folder), BASELINES) if _file(folder).exists() else {}
 
 
 def _file(folder: Path) -> Path:

@@ -1,12 +1,13 @@
 """Record the states of variants, each in `status.json` and a line of `log.txt`; no other module does."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from losslens.files import append_line, write_json, write_text
 from losslens.sweep.folder import LOG
+from losslens.sweep.stored import STATUS, Damaged, printable, read_object
 
+STATES = ("pending", "running", "interrupted", "done", "failed")
 ENDED = ("done", "failed")  # final, unless a command retries failed variants
 TRACEBACK = "traceback.txt"
 
@@ -43,12 +44,22 @@ def interrupted(folder: Path, reason: str) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Read `status` (pending, running, interrupted, done, failed) and `reason`."""
+    """Read `status` (pending, running, interrupted, done, failed) and `reason`.
+
+    Raises:
+        Damaged: if the file is not as it was written.
+    """
     path = folder / "status.json"
     if not path.exists():
         return {"status": "pending", "reason": None}
-    status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return status
+    try:
+        status = read_object(path, STATUS)
+        if status["status"] not in STATES:
+            raise Damaged(path, f"status is {status['status'][:40]!r}")
+    except Damaged as error:
+        raise Damaged(path, error.reason, "delete it, and the variant is trained again") from error
+    reason = status["reason"]
+    return {"status": status["status"], "reason": reason and printable(reason)}
 
 
 def state_of(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """Write and read the progress of a sweep in its folder: heartbeats of its processes, and its log."""
 
-import json
 import os
 import socket
 import time
@@ -13,6 +12,8 @@ from typing import Any
 from losslens.files import write_json
 from losslens.sweep.ledger import ENDED
 from losslens.sweep.queue import queued_arrays
+from losslens.sweep.stored import HEARTBEAT as HEARTBEAT_SHAPE
+from losslens.sweep.stored import printable, read_object
 
 TIME_LENGTH = len("2026-01-01 00:00:00 ")  # characters before each line of a log
 HEARTBEAT = "heartbeat.json"
@@ -76,10 +77,10 @@ class LogFollower:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        contents: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        beat = read_object(file, HEARTBEAT_SHAPE)
+    except (OSError, ValueError):  # it is written again in a moment
         return None
-    return contents
+    return {**beat, "host": printable(beat["host"])}
 
 
 class Heartbeat:

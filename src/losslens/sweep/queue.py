@@ -4,7 +4,6 @@ A file exists until its array has ended, so that a job that starts late finds no
 elsewhere meanwhile.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from filelock import FileLock, Timeout
 
 from losslens.files import write_json
 from losslens.sweep.folder import LOCK, is_held
+from losslens.sweep.stored import ARRAY, read_object
+from losslens.sweep.stored import SETTINGS as SETTINGS_SHAPE
 
 SETTINGS = "settings"  # file with the command's settings
 REPORTED = "reported"  # file that exists once the report is made
@@ -49,9 +50,12 @@ class QueuedArray:
         return not self.file.exists()
 
     def read(self) -> dict[str, Any]:
-        """Read the names of `variants`, the `attempts` without progress, and the `progress` at the last attempt."""
-        contents: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        return contents
+        """Read the names of `variants`, the `attempts` without progress, and the `progress` at the last attempt.
+
+        Raises:
+            Damaged: if the file is not as it was written.
+        """
+        return read_object(self.file, ARRAY)
 
     def write(self, contents: Mapping[str, Any]) -> None:
         """Write the entries that `read` returns."""
@@ -128,10 +132,9 @@ def queue_arrays(folder: Path, arrays: Sequence[Sequence[str]], settings: Mappin
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read the settings given to `queue_arrays`; all are False if the queue was cleared."""
     try:
-        settings: dict[str, Any] = json.loads((arrays_folder(folder) / SETTINGS).read_text(encoding="utf-8"))
+        return read_object(arrays_folder(folder) / SETTINGS, SETTINGS_SHAPE)
     except FileNotFoundError:
         return {"report": False, "fail_fast": False}
-    return settings
 
 
 def clear_queue(folder: Path) -> None:

@@ -1,8 +1,5 @@
 """Results of a sweep, read from its folder: tables, configurations, curves, trained variants."""
 
-import csv
-import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,11 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import OmegaConf
-
 from losslens.files import unique, write_json
 from losslens.sweep.baseline import Baseline, read_baselines, read_reasons
 from losslens.sweep.ledger import read_status
+from losslens.sweep.stored import (
+    ENVIRONMENT,
+    METRICS,
+    STUDY,
+    SWEEP,
+    Damaged,
+    Shape,
+    check_links,
+    check_name,
+    inside,
+    read_object,
+    read_settings_file,
+    read_table,
+)
 from losslens.variant import PICTURES, Variant, VariantConfig, config_key
 
 if TYPE_CHECKING:
@@ -27,11 +36,13 @@ if TYPE_CHECKING:
 SEEDS = ("seed", "order_seed")  # in which the variants of a row differ
 DECISIVE = ("model", "loss", "optimizer", "schedule", "trainer", "data", "callbacks")  # parts that determine training
 SWEEP_FILE = "sweep.json"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT_FILE = "environment.json"
 DATA_PATHS = ("root", "path")  # settings of data
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 FACTS = ("steps", "epochs", "seconds", "num_parameters", "compression_ratio")
 STUDY_FILE = "study.json"
+CONFIG_FILE = "config.yaml"
+MADE_PARTS = ("model", "loss", "optimizer", "schedule", "data")  # of a configuration, which a report makes
 CODE, COLOR = "code", "color"
 
 
@@ -43,42 +54,75 @@ class VariantResult:
         name: unique within the sweep.
         values: main choices, by name: loss, model, data, seed, and whatever differs within the sweep.
         own_loss: its loss's name among those of the sweep.
+        trusted: whether code of other packages than losslens, torch and torchmetrics may run that it names.
+        unreadable: why it is not to be read at all; empty if it is.
     """
 
     name: str
     folder: Path
     values: Mapping[str, Any] = field(default_factory=dict)
     own_loss: str = ""
+    trusted: bool = False
+    unreadable: str = ""
+
+    @cached_property
+    def damage(self) -> str:
+        """Which of its files is not as it was written; empty if none is. All others of this variant count as empty."""
+        if self.unreadable:
+            return self.unreadable
+        try:
+            _ = self._status, self._results, self._study, self._environment, self._curves
+        except Damaged as error:
+            return str(error)
+        return ""
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """`status` (pending, running, interrupted, done, failed) and `reason`."""
-        return read_status(self.folder)
+        """`status` (pending, running, interrupted, done, failed, damaged) and `reason`."""
+        return {"status": "damaged", "reason": self.damage} if self.damage else self._status
+
+    @cached_property
+    def foreign(self) -> list[str]:
+        """What its configuration names that is not made without trust: classes, functions and interpolations."""
+        if self.trusted:
+            return []
+        from losslens.training.trust import foreign  # imports torch, which tables do not need
+
+        return foreign([self.config.get(part) for part in MADE_PARTS])
 
     @property
     def done(self) -> bool:
         """Whether it trained to the end."""
         return bool(self.status["status"] == "done" and self.results)
 
-    @cached_property
+    @property
     def config(self) -> VariantConfig:
-        """Resolved configuration."""
-        return read_config(self.folder) if (self.folder / "config.yaml").exists() else cast(VariantConfig, {})
+        """Resolved configuration; empty if there is none, or if it is damaged."""
+        return cast(VariantConfig, {}) if self.damage or self.config_damage else self._config
 
     @cached_property
+    def config_damage(self) -> str:
+        """How its configuration is not as it was written; empty if it is, or if there is none. Takes time to read."""
+        try:
+            _ = self._config
+        except Damaged as error:
+            return str(error)
+        return ""
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Command, machine and versions."""
-        return self._json(ENVIRONMENT)
+        return {} if self.damage else self._environment
 
-    @cached_property
+    @property
     def results(self) -> dict[str, Any]:
         """All of `metrics.json`."""
-        return self._json("metrics.json")
+        return {} if self.damage else self._results
 
-    @cached_property
+    @property
     def study(self) -> dict[str, Any]:
         """Numbers of its study, `study.json`; empty if there was none."""
-        return self._json(STUDY_FILE) or self.results.get("study", {})  # the place of it before version 0.2
+        return {} if self.damage else self._study
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -88,15 +132,10 @@ class VariantResult:
         last = self.curves[-1] if self.curves else {}
         return {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
 
-    @cached_property
+    @property
     def curves(self) -> list[dict[str, float]]:
         """Rows of `metrics.csv`, one for each validation."""
-        path = self.folder / "metrics.csv"
-        if not path.exists():
-            return []
-        rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        numbers = [{name: float(value) for name, value in row.items() if value} for row in rows]
-        return [{name: value for name, value in row.items() if math.isfinite(value)} for row in numbers]
+        return [] if self.damage else self._curves
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,10 +152,11 @@ class VariantResult:
         steps = self.picture_steps
         return self._grid(steps[0])[0] if steps else None
 
-    @property
+    @cached_property
     def picture_steps(self) -> list[int]:
         """Steps whose reconstructions of the fixed images are stored."""
-        return sorted(int(path.stem) for path in (self.folder / PICTURES).glob("[0-9]*.png"))
+        stems = [] if self.damage else [path.stem for path in (self.folder / PICTURES).glob("[0-9]*.png")]
+        return sorted(int(stem) for stem in stems if stem.isdecimal() and stem == _stem(int(stem)))
 
     def reconstructions(self, step: int) -> "Tensor":
         """Read the reconstructions of the fixed images after so many steps, float `(N, 3, H, W)` in [0, 1]."""
@@ -127,19 +167,20 @@ class VariantResult:
 
         Raises:
             FileNotFoundError: if there is none.
+            Untrusted: if it names classes of other packages, and is not trusted.
         """
         from losslens.training.module import load_module
 
         path = self.folder / CHECKPOINT
         if not path.exists():
             raise FileNotFoundError(f"{self.name} has no checkpoint yet: its status is {self.status['status']}")
-        return load_module(path)
+        return load_module(path, trust=self.trusted)
 
     def _grid(self, step: int) -> "tuple[Tensor, Tensor]":
         from losslens.pictures.grid import read_grid  # imports torch, which tables do not need
 
         if step not in self._grids:
-            self._grids[step] = read_grid(self.folder / PICTURES / f"{step:08d}.png")
+            self._grids[step] = read_grid(self.folder / PICTURES / f"{_stem(step)}.png")
         return self._grids[step]
 
     @cached_property
@@ -147,9 +188,34 @@ class VariantResult:
         """Grids read so far: each is shown several times."""
         return {}
 
-    def _json(self, name: str) -> dict[str, Any]:
+    @cached_property
+    def _status(self) -> dict[str, Any]:
+        return read_status(self.folder)
+
+    @cached_property
+    def _config(self) -> VariantConfig:
+        return read_config(self.folder) if (self.folder / CONFIG_FILE).exists() else cast(VariantConfig, {})
+
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        return self._json(ENVIRONMENT_FILE, ENVIRONMENT)
+
+    @cached_property
+    def _results(self) -> dict[str, Any]:
+        return self._json("metrics.json", METRICS)
+
+    @cached_property
+    def _study(self) -> dict[str, Any]:
+        return self._json(STUDY_FILE, STUDY) or self._results.get("study", {})  # the place of it before version 0.2
+
+    @cached_property
+    def _curves(self) -> list[dict[str, float]]:
+        path = self.folder / "metrics.csv"
+        return read_table(path) if path.exists() else []
+
+    def _json(self, name: str, shape: Shape) -> dict[str, Any]:
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_object(path, shape) if path.exists() else {}
 
 
 @dataclass(frozen=True)
@@ -175,12 +241,18 @@ class SweepResult:
     @cached_property
     def baselines(self) -> list[Baseline]:
         """Results without training, as far as they were measured."""
-        return read_baselines(self.folder)
+        try:
+            return read_baselines(self.folder)
+        except Damaged:  # as `left_out` says
+            return []
 
     @property
     def left_out(self) -> list[str]:
         """Why other baselines were not measured."""
-        return read_reasons(self.folder)
+        try:
+            return read_reasons(self.folder)
+        except Damaged as error:
+            return [f"no baselines: {error}"]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -230,18 +302,25 @@ class VariantsFailed(ValueError):
 
 
 def read_config(folder: Path) -> VariantConfig:
-    """Read the resolved configuration of a variant; a relative path of data is that of the directory it began in."""
-    config = cast(VariantConfig, OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    """Read the resolved configuration of a variant; a relative path of data is that of the directory it began in.
+
+    Raises:
+        Damaged: if its file is not as it was written.
+    """
+    config = cast(VariantConfig, read_settings_file(folder / CONFIG_FILE))
     data = config.get("data") or {}
     relative = {key: data[key] for key in DATA_PATHS if isinstance(data.get(key), str) and data[key][:1] not in "~/"}
-    environment = folder / ENVIRONMENT
-    if not relative or not environment.is_file():
+    if not relative or not (folder / ENVIRONMENT_FILE).is_file():
         return config
-    began_in = json.loads(environment.read_text(encoding="utf-8")).get("directory")
+    began_in = read_object(folder / ENVIRONMENT_FILE, ENVIRONMENT).get("directory")
     if began_in is None or Path(began_in) == Path.cwd():
         return config
     found = {key: str(place) for key, path in relative.items() if (place := Path(began_in, path)).exists()}
     return cast(VariantConfig, {**config, "data": {**data, **found}})
+
+
+def _stem(step: int) -> str:
+    return f"{step:08d}"  # as training names its pictures
 
 
 def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[str, Any]) -> None:
@@ -272,18 +351,29 @@ def write_sweep_file(folder: Path, variants: Sequence[Variant], losses: Mapping[
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
-    """Read `sweep.json`; raise a ValueError if it is damaged."""
+    """Read `sweep.json`.
+
+    Raises:
+        Damaged: if it is not as it was written, or names a folder or a variant that is not within the sweep's folder.
+    """
     file = folder / SWEEP_FILE
     try:
-        contents = json.loads(file.read_text(encoding="utf-8"))
-        assert isinstance(contents, dict)
-    except (ValueError, AssertionError) as error:
-        raise ValueError(f"{file} is damaged ({error}): bring back a copy, or begin a new sweep") from error
+        contents = read_object(file, SWEEP)
+        for entry in contents["variants"]:
+            check_name(entry["name"], file)
+    except Damaged as error:
+        raise Damaged(file, error.reason, "bring back a copy, or begin a new sweep") from error
+    for entry in contents["variants"]:
+        inside(folder, entry["folder"], file)
+    check_links(folder, "", "arrays", "baselines")
     return contents
 
 
-def load_sweep(path: Path | str) -> SweepResult:
+def load_sweep(path: Path | str, *, trust: bool = False) -> SweepResult:
     """Read the results of a sweep or a single run from its folder, also while it runs or if variants failed.
+
+    Args:
+        trust: whether variants may be loaded that name classes of packages other than losslens, torch and torchmetrics.
 
     Raises:
         ValueError: if that is not the folder of a sweep.
@@ -293,7 +383,7 @@ def load_sweep(path: Path | str) -> SweepResult:
         raise ValueError(f"{folder} has no {SWEEP_FILE}: give the folder of a sweep, such as outputs/sweeps/DATE-TIME")
     contents = read_sweep_file(folder)
     variants = {
-        entry["name"]: VariantResult(entry["name"], folder / entry["folder"], entry["values"], entry["own_loss"])
+        entry["name"]: VariantResult(entry["name"], folder / entry["folder"], entry["values"], entry["own_loss"], trust)
         for entry in contents["variants"]
     }
     return SweepResult(folder, variants, contents["losses"], contents["varied"])

@@ -16,13 +16,14 @@ from losslens.build import flat_settings
 from losslens.files import ASIDE, cannot_write, unique, write_json, write_text
 from losslens.sweep import ledger
 from losslens.sweep.results import (
-    ENVIRONMENT,
+    ENVIRONMENT_FILE,
     SWEEP_FILE,
     distinct_losses,
     read_config,
     read_sweep_file,
     write_sweep_file,
 )
+from losslens.sweep.stored import check_links
 from losslens.variant import Variant, VariantConfig, config_key, safe_name
 
 # Settings of a command, which do not change what a variant learns.
@@ -57,6 +58,7 @@ def stored_variants(folder: Path, names: Container[str] | None = None) -> list[V
             continue
         place = folder / entry["folder"]
         if _is_there(place):
+            check_links(folder, entry["folder"])
             variants.append(Variant(entry["name"], read_config(place), place, entry["values"], entry.get("threads", 1)))
     return variants
 
@@ -156,7 +158,7 @@ def make_folders(variants: Sequence[Variant], folder: Path, known: Set[str], dev
         try:
             variant.folder.mkdir(exist_ok=True)
             write_text(variant.folder / "config.yaml", OmegaConf.to_yaml(variant.config))
-            write_json(variant.folder / ENVIRONMENT, surroundings)
+            write_json(variant.folder / ENVIRONMENT_FILE, surroundings)
             ledger.pending(variant.folder)
         except OSError as error:
             raise cannot_write(variant.folder, error.strerror or str(error)) from error

@@ -61,13 +61,14 @@ class Check:
     code: tuple[int, ...]
 
 
-def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
+def export_variant(path: Path, wanted: str, folder: Path, *, trust: bool = False) -> list[str]:
     """Export a trained variant into a folder, check the file by running it, and write a model card beside it.
 
     Args:
         path: folder of a variant, or a checkpoint file.
         wanted: `onnx`, `torch_export` or `safetensors`.
         folder: must exist.
+        trust: whether to make classes of packages other than losslens, torch and torchmetrics, if it names any.
 
     Returns:
         Lines for the user.
@@ -79,7 +80,7 @@ def export_variant(path: Path, wanted: str, folder: Path) -> list[str]:
     if wanted not in ENDINGS:
         raise ValueError(f"format {wanted} is unknown: use {', '.join(ENDINGS)}")
     require(f"format={wanted}", NEEDS[wanted], "export")
-    name, found = find_variant(path)
+    name, found = find_variant(path, trust=trust)
     module = found.load()
     own = _own_size(found.result)
     check_autoencoder(module, torch.rand(2, 3, *own, generator=torch.Generator().manual_seed(0)))

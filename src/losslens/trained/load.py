@@ -1,6 +1,7 @@
 """Find and load trained variants by path."""
 
 import glob
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,6 +10,9 @@ from losslens.console import joined_lines, left_out
 from losslens.files import unique
 from losslens.sweep.results import CHECKPOINT, SWEEP_FILE, VariantResult, load_sweep
 from losslens.training.module import LitAutoencoder, load_module
+from losslens.training.trust import Untrusted
+
+SEPARATORS = re.compile(r"[/\\]")
 
 CHECKPOINT_ENDINGS = (".ckpt", ".pt", ".pth")
 
@@ -19,20 +23,25 @@ class Found:
 
     Args:
         result: None for a checkpoint outside of a variant's folder.
+        trust: whether classes may be made that are not of losslens, torch or torchmetrics.
     """
 
     checkpoint: Path
     result: VariantResult | None
+    trust: bool = False
 
     def load(self) -> LitAutoencoder:
         """Load the module on the CPU, in evaluation mode. Nothing in the file is executed.
 
         Raises:
+            Untrusted: if it names classes of other packages, and is not trusted.
             ValueError: if the file is no checkpoint of weights and settings.
         """
         file = self.checkpoint
         try:
-            module = load_module(file)
+            module = load_module(file, trust=self.trust)
+        except Untrusted:
+            raise
         except UnpicklingError as error:
             raise ValueError(
                 f"{file} is no checkpoint of weights and settings alone, and nothing else is loaded: it could run code"
@@ -43,7 +52,7 @@ class Found:
         return module.eval()
 
 
-def load_variant(path: Path | str) -> LitAutoencoder:
+def load_variant(path: Path | str, *, trust: bool = False) -> LitAutoencoder:
     """Load a trained variant, ready to use: on the CPU, in evaluation mode.
 
     `variant.reconstruct(picture)` takes a file, a Pillow image, an array or a tensor, of any size; `variant(images)`
@@ -51,20 +60,21 @@ def load_variant(path: Path | str) -> LitAutoencoder:
 
     Args:
         path: folder of a variant or of a single run, or a checkpoint file.
+        trust: whether to make classes of packages other than losslens, torch and torchmetrics, if it names any.
 
     Raises:
         ValueError: if there is none, or it cannot be loaded.
     """
-    return find_variant(path)[1].load()
+    return find_variant(path, trust=trust)[1].load()
 
 
-def find_variant(path: Path | str) -> tuple[str, Found]:
-    """Return the name of the only trained variant of a path, and the variant.
+def find_variant(path: Path | str, *, trust: bool = False) -> tuple[str, Found]:
+    """Return the name of the only trained variant of a path, and the variant; `trust` as in `load_variant`.
 
     Raises:
         ValueError: if there is none, or several.
     """
-    found = find_variants([path])
+    found = find_variants([path], trust=trust)
     if len(found) > 1:
         some = next(iter(found.values())).checkpoint.parent.parent
         raise ValueError(f"{path} holds several variants: give the folder of one, such as {some}")
@@ -72,10 +82,11 @@ def find_variant(path: Path | str) -> tuple[str, Found]:
     return only
 
 
-def find_variants(paths: list[Path | str]) -> dict[str, Found]:
+def find_variants(paths: list[Path | str], *, trust: bool = False) -> dict[str, Found]:
     """Find trained variants: folders of variants, single runs and sweeps, checkpoint files, or patterns of these.
 
-    Only finished variants of a sweep; all by unique names. What else a pattern leads to is left out, in one line.
+    Only finished variants of a sweep; all by unique names, which are names of files. What else a pattern leads to is left
+    out, in one line. `trust` as in `load_variant`.
 
     Raises:
         ValueError: if a path holds none.
@@ -84,9 +95,9 @@ def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     for given in paths:
         path = Path(given).expanduser()
         if path.exists():
-            inside = _variants_in(path)
+            inside = _variants_in(path, trust)
         else:
-            places = {Path(each): _trained_in(Path(each)) for each in sorted(glob.glob(str(path)))}
+            places = {Path(each): _trained_in(Path(each), trust) for each in sorted(glob.glob(str(path)))}
             inside = [each for variants in places.values() for each in variants]
             left_out(given, "trained variant", [place for place, variants in places.items() if not variants])
         if not inside:
@@ -97,22 +108,23 @@ def find_variants(paths: list[Path | str]) -> dict[str, Found]:
     return dict(zip(unique([name for name, _ in found]), (each for _, each in found), strict=True))
 
 
-def _trained_in(path: Path) -> list[tuple[str, Found]]:
+def _trained_in(path: Path, trust: bool) -> list[tuple[str, Found]]:
     """Find what a sweep counts as trained; of files, those that are named as checkpoints."""
     if path.is_file() and path.suffix not in CHECKPOINT_ENDINGS:
         return []
-    return [(name, found) for name, found in _variants_in(path) if found.result is None or found.result.done]
+    return [(name, found) for name, found in _variants_in(path, trust) if found.result is None or found.result.done]
 
 
-def _variants_in(path: Path) -> list[tuple[str, Found]]:
+def _variants_in(path: Path, trust: bool) -> list[tuple[str, Found]]:
     if path.is_file():
         folder = path.resolve().parent.parent
         if path.resolve().parent.name == CHECKPOINT.parent.name and (folder / "config.yaml").is_file():
-            return [(folder.name, Found(path, VariantResult(folder.name, folder)))]
-        return [(path.stem, Found(path, None))]
+            return [(folder.name, Found(path, VariantResult(folder.name, folder, trusted=trust), trust))]
+        return [(path.stem, Found(path, None, trust))]
     if (path / CHECKPOINT).is_file():
         name = path.resolve().name
-        return [(name, Found(path / CHECKPOINT, VariantResult(name, path)))]
+        return [(name, Found(path / CHECKPOINT, VariantResult(name, path, trusted=trust), trust))]
     if (path / SWEEP_FILE).is_file():
-        return [(each.name, Found(each.folder / CHECKPOINT, each)) for each in load_sweep(path).done]
+        done = load_sweep(path, trust=trust).done
+        return [(SEPARATORS.sub("-", each.name), Found(each.folder / CHECKPOINT, each, trust)) for each in done]
     return []

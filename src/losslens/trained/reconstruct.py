@@ -34,7 +34,7 @@ THUMBNAIL = 192  # pixels of the longer side
 
 
 def reconstruct_files(
-    variants: Sequence[str], images: Sequence[str], folder: Path, *, codes: bool, console: Console
+    variants: Sequence[str], images: Sequence[str], folder: Path, *, codes: bool, console: Console, trust: bool = False
 ) -> None:
     """Reconstruct pictures by trained variants, and write them into a folder.
 
@@ -46,12 +46,13 @@ def reconstruct_files(
         variants: paths of variants, single runs, sweeps or checkpoint files.
         images: files, folders, or patterns such as `photos/*.jpg`.
         folder: must exist.
+        trust: whether to make classes of packages other than losslens, torch and torchmetrics, if one names any.
 
     Raises:
         ValueError: if there is no variant or no picture; at the end, if a picture could not be reconstructed.
         OSError: if the disk is full.
     """
-    modules = {name: found.load() for name, found in find_variants(list(variants)).items()}
+    modules = {name: found.load() for name, found in find_variants(list(variants), trust=trust).items()}
     files, failures = find_pictures(images)
     for name in modules:
         (folder / name).mkdir(exist_ok=True)

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import get_object
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor, nn
@@ -25,10 +24,10 @@ from losslens.losses.color import COLOR_DIRECTIONS
 from losslens.losses.loss import linear_view
 from losslens.training.metrics import reconstruction_metrics
 from losslens.training.stop import is_out_of_memory
+from losslens.training.trust import check_made, check_trusted
 from losslens.variant import Settings, VariantConfig
 
 MONITORED = "val/loss"  # by a schedule that waits for a plateau
-BUILT = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 # Names of the number of steps in torch's schedules.
 TOTAL_STEPS_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
@@ -219,35 +218,25 @@ class LitAutoencoder(L.LightningModule):
         return int(steps)
 
 
-def load_module(path: Path | str) -> LitAutoencoder:
+def load_module(path: Path | str, *, trust: bool = False) -> LitAutoencoder:
     """Load a checkpoint; of what it names, only classes of networks, losses, optimizers and schedules are called.
 
+    Args:
+        trust: whether also of packages other than losslens, torch and torchmetrics, which is to run code of others.
+
     Raises:
+        Untrusted: if its settings name such a class, and are not trusted; nothing of it was imported.
         ValueError: if its settings name anything else.
         pickle.UnpicklingError: if it holds more than tensors and plain values.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     settings = checkpoint[LitAutoencoder.CHECKPOINT_HYPER_PARAMS_KEY]
-    for target in _targets(settings):
-        found = get_object(target)
-        if not (isinstance(found, type) and issubclass(found, BUILT)):
-            raise ValueError(
-                f"{path} names {target}, which is no class of a network, a loss, an optimizer or a schedule: "
-                "it is not called"
-            )
+    if not trust:
+        check_trusted(settings, path)
+    check_made(settings, path)
     module = LitAutoencoder(**settings)
     module.load_state_dict(checkpoint["state_dict"])
     return module
-
-
-def _targets(settings: Any) -> Iterator[str]:
-    """Yield all that nested settings name by `_target_`."""
-    if isinstance(settings, Mapping):
-        yield from (str(value) for key, value in settings.items() if key == "_target_")
-        settings = list(settings.values())
-    if isinstance(settings, list | tuple):
-        for each in settings:
-            yield from _targets(each)
 
 
 def draw_module(config: VariantConfig) -> LitAutoencoder:
