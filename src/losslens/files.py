@@ -28,6 +28,14 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
         raise
 
 
+def remove_asides(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what killed processes left half written below a folder, if it has not changed for so many seconds."""
+    for left in folder.rglob(f".*{ASIDE}*"):
+        with suppress(OSError):  # a folder, or gone meanwhile
+            if time.time() - left.lstat().st_mtime >= seconds:
+                left.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     write(path, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from losslens.files import write, write_json
+from losslens.files import remove_asides, write, write_json
 from losslens.report.baselines import measure_baselines
 from losslens.report.page import write_page
 from losslens.report.sheet import films, write_progress, write_sheets, write_sweep_run
@@ -20,6 +20,7 @@ from losslens.study.shared import Shared, decoded
 from losslens.study.study import Study, study_sweep
 from losslens.sweep.results import SweepResult
 
+SECONDS_OF_A_FILE = 60.0  # longer than any takes to be written, by a process that may be at work meanwhile
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what formulas of spreadsheets begin with
 
 Makers = dict[str, Callable[[], list[Path] | None]]
@@ -42,6 +43,7 @@ def make_report(
         Paths of pages and pictures to look at, and error messages.
     """
     folder = sweep.folder
+    remove_asides(folder, SECONDS_OF_A_FILE)
     sweep, damages = _readable(sweep)
     known = Shared() if shared is None else shared
     alone = any(variant.folder.resolve() == folder.resolve() for variant in sweep.variants.values())

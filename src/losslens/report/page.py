@@ -14,12 +14,13 @@ from losslens.build import flat_settings
 from losslens.files import numbered, write_text
 from losslens.lens.responses import HEAT_TOP, Response, response_text
 from losslens.lens.words import blind_spots
+from losslens.pictures.clouds import clouds_svg
 from losslens.pictures.grid import write_picture
 from losslens.pictures.page import NOTHING, picture, render
 from losslens.pictures.sheet import sheet
 from losslens.report.blind_spots import measure_responses
 from losslens.report.cross_table import HIGHER_IS_BETTER, NOT_A_QUALITY, cross_table
-from losslens.report.plots import clouds, curves, line_styles
+from losslens.report.plots import curves, line_styles
 from losslens.report.sheet import detail_rows, pages
 from losslens.report.words import against_linear_code, describe_variant
 from losslens.study.page import study_contents
@@ -28,6 +29,7 @@ from losslens.study.words import describe_study
 from losslens.sweep.baseline import Baseline
 from losslens.sweep.results import SweepResult, VariantResult
 from losslens.training.metrics import METRICS, SUBSPACE_METRICS
+from losslens.variant import config_key
 
 DECIMALS = {"psnr": 1, "seen_psnr": 1, "color_rank": 2}
 OF_OWN_LOSS = ("loss", "seen_error", "seen_psnr")  # not comparable between variants
@@ -143,7 +145,7 @@ def _section(
             f"{variant.name} after {last} steps: originals, reconstructions, absolute errors per channel, "
             "and what the loss sees of originals and reconstructions, as far as it is a picture",
         ),
-        "clouds": Markup(clouds(originals, reconstructions, variant.name)),
+        "clouds": Markup(clouds_svg(originals, reconstructions, variant.name)),
         "blind_spots": blind_spots(answers) if answers else None,
         "answers": [
             {
@@ -175,15 +177,19 @@ def _cross(sweep: SweepResult) -> dict[str, Any]:
 
 
 def _table(variants: list[VariantResult]) -> dict[str, Any]:
-    names = [name for name in (*METRICS, *SUBSPACE_METRICS) if any(name in each.metrics for each in variants)]
+    measured = [variant.metrics for variant in variants]
+    names = [name for name in (*METRICS, *SUBSPACE_METRICS) if any(name in metrics for metrics in measured)]
+    data_sets = [config_key(variant.config.get("data")) for variant in variants]
+    columns = {
+        data: {name: [m.get(name) for m, its in zip(measured, data_sets, strict=True) if its == data] for name in names}
+        for data in dict.fromkeys(data_sets)
+    }
     rows = []
-    for variant in variants:
-        metrics, seen = variant.metrics, variant.results.get("seen", [])
-        data = variant.config.get("data")
+    for variant, metrics, data in zip(variants, measured, data_sets, strict=True):
+        seen = variant.results.get("seen", [])
         numbers: dict[str, Number] = {}
         for name in names:
-            value = metrics.get(name)
-            column = [each.metrics.get(name) for each in variants if each.config.get("data") == data]
+            value, column = metrics.get(name), columns[data][name]
             heat = None if name in OF_OWN_LOSS else _heat(name, value, column)
             own = value is not None and name in (*seen, *OF_OWN_LOSS)
             numbers[name] = Number(value, _text(name, value), heat, own)

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from losslens.pictures.clouds import color_clouds
 from losslens.pictures.svg import COLORS, INK, STYLE, to_svg
 from losslens.sweep.results import VariantResult
 
@@ -55,9 +53,3 @@ def curves(variants: Sequence[VariantResult]) -> dict[str, str]:
 def _from_zero(low: float, high: float) -> tuple[float, float]:
     """Widen the limits of an axis to 0, with room at the other end."""
     return 1.05 * min(low, 0.0), 1.05 * max(high, 0.0)
-
-
-def clouds(originals: Tensor, reconstructions: Tensor, name: str) -> str:
-    """Draw the color clouds of a variant, of images float `(N, 3, H, W)` in [0, 1], side by side."""
-    with mpl.rc_context(STYLE):
-        return to_svg(color_clouds(originals, reconstructions, INK), name)

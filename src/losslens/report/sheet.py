@@ -1,6 +1,8 @@
 """The sheet of a sweep: originals above the reconstructions of every variant; also as a film of the training."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from losslens.losses.views import LinearView
 from losslens.pictures.grid import png_summary, write_picture
 from losslens.pictures.sheet import ROWS_ON_A_PAGE, sheet
 from losslens.sweep.results import SweepResult, VariantResult
+from losslens.variant import config_key
 
 WEBP_QUALITY = 80
 FRAME_MILLISECONDS = 700
 LAST_FRAME_MILLISECONDS = 2500
+MOST_VIEWS = 8  # kept, of the losses of the variants shown last
 ZERO_SUM = 1e-4  # tolerance: the weights of color differences are rounded
 LAYOUT = {
     "what each loss sees, and what it does not": {
@@ -167,7 +171,7 @@ def picture_of_view(loss: Mapping[str, Any], images: Tensor) -> Tensor | None:
         if it cannot be built here.
     """
     try:
-        view = getattr(build_loss(loss), "view", None)
+        view = _view(config_key(loss))
         if not isinstance(view, nn.Module):
             return None
         with torch.no_grad():
@@ -181,6 +185,12 @@ def picture_of_view(loss: Mapping[str, Any], images: Tensor) -> Tensor | None:
     if isinstance(view, LinearView):
         features = features + 0.5 * (view.weights.sum(1).abs() < ZERO_SUM).to(features)[:, None, None]
     return features.expand(-1, 3, -1, -1).clamp(0, 1)
+
+
+@lru_cache(maxsize=MOST_VIEWS)
+def _view(loss: str) -> Any:
+    """Return the view of a loss, given as `config_key` writes it; variants of one loss share it."""
+    return getattr(build_loss(json.loads(loss)[0]), "view", None)
 
 
 def write_sweep_run(films: Sequence[Mapping[int, Image.Image]], folder: Path) -> None:

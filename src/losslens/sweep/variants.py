@@ -13,7 +13,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from losslens.build import flat_settings
-from losslens.files import ASIDE, cannot_write, unique, write_json, write_text
+from losslens.files import cannot_write, remove_asides, unique, write_json, write_text
 from losslens.sweep import ledger
 from losslens.sweep.results import (
     ENVIRONMENT_FILE,
@@ -148,8 +148,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def make_folders(variants: Sequence[Variant], folder: Path, known: Set[str], device: str) -> None:
     """Make the folder of every new variant, with configuration and environment, and then list all in `sweep.json`."""
-    for left in folder.rglob(f".*{ASIDE}*"):  # by a killed process
-        left.unlink()
+    remove_asides(folder)
     if any(variant.name not in known for variant in variants):
         surroundings = environment(device)
     for variant in variants:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from losslens.build import require
 from losslens.files import write, write_text
 from losslens.sweep.results import VariantResult
-from losslens.trained.card import model_card
+from losslens.trained.card import code, model_card
 from losslens.trained.load import find_variant
 from losslens.training.module import LitAutoencoder, check_autoencoder
 
@@ -109,7 +109,7 @@ def _use(file: str, wanted: str, check: Check, module: LitAutoencoder) -> str:
         f"not clamped, and `codes`, {check.code} for the first of the images below"
     )
     return (
-        f"`{file}`: {ways.get(wanted, program)}. It was run back on images of {check.sizes}: what it gives differs "
+        f"{code(file)}: {ways.get(wanted, program)}. It was run back on images of {check.sizes}: what it gives differs "
         f"from what the checkpoint gives by {check.difference:.1e} at most. If only one size is named, it takes no "
         f"other.{_refused(module)}"
     )

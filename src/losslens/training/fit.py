@@ -107,6 +107,8 @@ def fit(
         members = [part.member for part in parts.values()]
         if not members:
             return {}
+        for member in members:
+            member.began_with = member.began_with or len(variants)
         data = ArrayDataModule(
             images,
             batch_size=data_settings["batch_size"],
@@ -134,7 +136,7 @@ def fit(
         facts = {
             "epochs": round(trainer.global_step * data.batch_size / len(images.train), 2),
             "seconds": time.perf_counter() - start,
-            "array": {"variants": len(variants), "threads": num_threads},
+            "array": {"threads": num_threads},
             "originals": describe_colors(some(data.images.val, MAX_DESCRIBED)),
         }
     except BaseException:
@@ -251,6 +253,7 @@ def _finish(
         **part.facts,
         "steps": member.global_step,
         **facts,
+        "array": {"variants": member.began_with, **facts["array"]},
         "seconds": round(facts["seconds"] + part.seconds_before, 1),
         "losses": {name: measured.get(name) if name in others else metrics["loss"] for name in losses},
     }

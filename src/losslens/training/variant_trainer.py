@@ -93,6 +93,7 @@ class VariantTrainer:
         self.global_step = 0
         self.first_step = 0  # in this process
         self.saved: tuple[int, Stage, int, bool] | None = None  # identifies its last state on disk
+        self.began_with = 0  # variants in the array that began its training; 0: not known yet
         self.device_before: str | None = None  # type of device before it was resumed
         self.seconds = 0.0  # training time up to the last state written
         self.validated_step = -1
@@ -404,6 +405,7 @@ class VariantTrainer:
             "checkpoint": self.dump_checkpoint(),
             "callbacks": [each.state_dict() for each in self.callbacks],  # a list: two of a class have one key
             "device": self.strategy.root_device.type,
+            "began_with": self.began_with,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -412,6 +414,7 @@ class VariantTrainer:
         self.order.resume_at(state["order"])
         self.callback_metrics, self.logged = dict(state["metrics"]), dict(state["logged"])
         self.device_before = state["device"]
+        self.began_with = state.get("began_with", 0)  # states of before version 0.2 do not say it
         self.global_step = self.first_step = state["step"]
         self.seconds = state["seconds"]
         self.validated_step = state["validated_step"]
