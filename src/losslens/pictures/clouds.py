@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +22,7 @@ from losslens.pictures.svg import DOTS_PER_INCH, INK, STYLE, to_svg
 
 CLOUD_SIZE = 2000  # pixels in a cloud
 POINT_SIZE = 2.5  # square of the diameter, in points
+DRAWING = Lock()  # Matplotlib's settings are those of all threads
 FINER = 3  # pixels drawn for each that is shown, along each side
 
 
@@ -62,7 +64,8 @@ def clouds_svg(originals: Tensor, reconstructions: Tensor, salt: str) -> str:
         originals: float `(N, 3, H, W)` in [0, 1]; so are the reconstructions.
         salt: makes ids different from those of other figures.
     """
-    svg, projections, (width, height) = _empty_cubes()
+    with DRAWING:
+        svg, projections, (width, height) = _empty_cubes()
     scale = FINER * DOTS_PER_INCH / 72
     layer = np.zeros((round(height * scale), round(width * scale), 4), np.uint8)
     radius = scale * POINT_SIZE**0.5 / 2

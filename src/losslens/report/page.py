@@ -1,13 +1,16 @@
 """The report: HTML that opens from disk and loads nothing from elsewhere."""
 
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from markupsafe import Markup
 
 from losslens.build import flat_settings
@@ -105,6 +108,12 @@ def _contents(
     pictured = [variant for variant in variants if variant.picture_steps]
     furthest = max((value for study in studies.values() for value in study.codes.sensitivity.values()), default=1.0)
     with_curves = [variant for variant in variants if variant.curves]
+
+    def section(variant: VariantResult) -> dict[str, Any]:
+        return _section(variant, answers[variant.name], studies.get(variant.name), furthest, sweep.baselines)
+
+    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        sections = list(pool.map(section, pictured))
     return {
         "variants": variants,
         "sheets": [
@@ -114,10 +123,7 @@ def _contents(
         "varied": sweep.varied,
         "curves": [(title, Markup(svg)) for title, svg in curves(with_curves).items()],
         "lines": [(variant.name, *style) for variant, style in zip(with_curves, line_styles(with_curves), strict=True)],
-        "sections": [
-            _section(variant, answers[variant.name], studies.get(variant.name), furthest, sweep.baselines)
-            for variant in pictured
-        ],
+        "sections": sections,
         "differences": _differences(variants),
         "surroundings": surroundings[0] if surroundings else {},
         "commands": list(commands),
