@@ -204,8 +204,8 @@ class VariantResult:
     def _results(self) -> dict[str, Any]:
         return self._json("metrics.json", METRICS)
 
-    @cached_property
-    def _study(self) -> dict[str, Any]:
+    @property
+    def _study(self) -> dict[str, Any]:  # not kept: a report writes it
         return self._json(STUDY_FILE, STUDY) or self._results.get("study", {})  # the place of it before version 0.2
 
     @cached_property
