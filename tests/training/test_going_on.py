@@ -1,5 +1,6 @@
 """Asked to stop anywhere, an array goes on from its states and ends with the same bits, callbacks and all."""
 
+import json
 import threading
 
 import pytest
@@ -247,3 +248,12 @@ def test_a_callback_that_cannot_be_kept_is_named_at_once(trained, tmp_path):
     variants = {"red": {}, "awkward": {}}
     with pytest.raises(AssertionError, match="the callback Awkward keeps more than tensors and plain values"):
         trained("refused", variants, callbacks=[target(Awkward)], max_epochs=1)
+
+
+def test_the_size_of_an_array_is_that_of_its_start(tmp_path, trained):
+    settings = {"max_epochs": 4, "callbacks": [STOPS]}
+    stopped(trained, DIFFERENT, "step", 9, **settings)
+    first = next(iter(DIFFERENT))
+    trained("stopped", {first: DIFFERENT[first]}, **settings)
+    results = json.loads((tmp_path / "stopped" / first / "metrics.json").read_text())
+    assert results["array"] == {"variants": len(DIFFERENT), "threads": 1}
