@@ -145,6 +145,14 @@ class Sharpness(torch.optim.SGD):
         assert closure is not None, "needs a closure"
 
 
+def makes_none(parameters):
+    return None
+
+
+def makes_three(optimizer):
+    return 3
+
+
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
@@ -155,7 +163,7 @@ class Sharpness(torch.optim.SGD):
         (partial(torch.optim.Adam, lr=-1), "optimizer Adam cannot be made: Invalid learning rate"),
         (torch.optim.Muon, "optimizer Muon cannot be made: Muon only supports 2D parameters"),
         (dict, "optimizer dict "),
-        (lambda parameters: None, "optimizer <lambda> makes NoneType, expected a torch.optim.Optimizer"),
+        (makes_none, "optimizer makes_none makes NoneType, expected a torch.optim.Optimizer"),
     ],
     ids=str,
 )
@@ -194,7 +202,7 @@ class FewSteps:
         (partial(lr_scheduler.StepLR, step_size=3, pct=1), r"schedule\.pct=1: StepLR takes no pct: .*~schedule\.pct"),
         (partial(lr_scheduler.CyclicLR, base_lr=0.1, max_lr=0.2), "schedule CyclicLR cannot be made: .*momentum"),
         (partial(WantsMetric), "schedule WantsMetric wants metric at its steps: .*ReduceLROnPlateau"),
-        (lambda optimizer: 3, "the schedule is a int, expected one of torch.optim.lr_scheduler"),
+        (makes_three, "the schedule is a int, expected one of torch.optim.lr_scheduler"),
     ],
     ids=str,
 )

@@ -85,8 +85,8 @@ def find_variant(path: Path | str, *, trust: bool = False) -> tuple[str, Found]:
 def find_variants(paths: list[Path | str], *, trust: bool = False) -> dict[str, Found]:
     """Find trained variants: folders of variants, single runs and sweeps, checkpoint files, or patterns of these.
 
-    Only finished variants of a sweep; all by unique names, which are names of files. What else a pattern leads to is left
-    out, in one line. `trust` as in `load_variant`.
+    Only finished variants of a sweep; all by unique names, which are names of files. What else a pattern leads to is
+    left out, in one line. `trust` as in `load_variant`.
 
     Raises:
         ValueError: if a path holds none.
