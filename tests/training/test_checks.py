@@ -165,7 +165,7 @@ def makes_three(optimizer):
         (dict, "optimizer dict "),
         (makes_none, "optimizer makes_none makes NoneType, expected a torch.optim.Optimizer"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_optimizers_that_cannot_train_say_so_in_one_line(optimizer, message):
     with pytest.raises(ValueError, match=message) as raised:
@@ -204,7 +204,7 @@ class FewSteps:
         (partial(WantsMetric), "schedule WantsMetric wants metric at its steps: .*ReduceLROnPlateau"),
         (makes_three, "the schedule is a int, expected one of torch.optim.lr_scheduler"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_schedules_that_cannot_be_stepped_say_so_in_one_line(schedule, message):
     module = LitAutoencoder(Patches(), nn.L1Loss(), torch.optim.Adagrad, schedule)
