@@ -89,8 +89,7 @@ def start(command: Sequence[object], place: Path, *, fresh: bool = False, **envi
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell starts in the background ignores it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_default_signals,
     )
 
 
@@ -107,6 +106,12 @@ def kill(process) -> None:
     process.communicate()
 
 
+def _default_signals() -> None:
+    """Undo what shells and `nohup` do to what they start in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _become(arguments: list[str], place: str, environment: dict[str, str], *files: str) -> None:
     """Run a command in this process, as an interpreter that was started for it does."""
     os.chdir(place)
@@ -114,7 +119,7 @@ def _become(arguments: list[str], place: str, environment: dict[str, str], *file
     os.environ.update(environment)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _default_signals()
     first = place if arguments[0] == "-m" else str(ROOT)
     own = [path for path in sys.path if path not in ("", str(ROOT)) and not path.startswith(str(ROOT / "tests"))]
     sys.path[:] = [first, *environment["PYTHONPATH"].split(os.pathsep), *own]

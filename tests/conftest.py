@@ -77,7 +77,14 @@ def nothing_is_left():
 
 
 def _settings():
-    return Path.cwd(), signal.getsignal(signal.SIGINT), torch.get_num_threads(), torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return (
+        Path.cwd(),
+        signal.getsignal(signal.SIGINT),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        deterministic,
+    )
 
 
 @pytest.fixture(autouse=True)

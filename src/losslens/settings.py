@@ -177,6 +177,7 @@ TABLE: dict[str, Allowed] = {
     "variant": PATHS,
     "images": PATHS,
     "codes": FLAG,
+    "trust": FLAG,
     "format": word("onnx", "torch_export", "safetensors"),
     # conf/hydra/launcher, hydra/sweeper=optuna
     "hydra.launcher.executor": NULL | TEXT,

@@ -112,7 +112,7 @@ def test_equal_losses_are_trained_once(written):
             "# range: 0 to 2",
             r"red: facts\.range was 0 to 1, and is 0 to 2: write",
         ),
-        ("conf/loss/view/red.yaml", "[[1, 0, 0]]", "[[0.9, 0, 0]]", r"red: config was .*; and 1 more: write"),
+        ("conf/loss/view/red.yaml", "[[1, 0, 0]]", "[[0.9, 0, 0]]", r"red: config was .*; view-red: config .*: write"),
         ("conf/train.yaml", "seed: 0", "seed: 1", "training was"),
         ("docs/losses.md", "**red**", "**rot**", r"it is not what losses\.json and losses/ give"),
         ("docs/losses.json", '"values"', '"of before"', r"it is not what losses\.json and losses/ give"),

@@ -227,7 +227,7 @@ def test_a_plan_without_an_end(sweep):
     size = [*(each for each in TINY if "max_epochs" not in each), "trainer.max_epochs=-1"]
     done = sweep.run(sweep.command("plan=true", size=size))
     assert done.returncode == 1
-    assert done.stderr == "error: training has no end: give trainer.max_epochs or trainer.max_steps\n"
+    assert done.stderr == "error: trainer.max_steps is -1: use a whole number of 1 or more, or trainer.max_epochs\n"
 
 
 @pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])

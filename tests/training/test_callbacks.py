@@ -16,6 +16,7 @@ from variants import MSE, SGD, assert_same_bits, train_plainly
 
 from losslens.training.logger import RunLogger
 from losslens.training.supported import REFUSED_CALLBACKS, REFUSED_SETTINGS, check_trainer
+from losslens.training.trainer import determinism_as_before
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec", "ignore:Checkpoint directory", "ignore:.*ModelCheckpoint.*", "ignore:.*same group"
@@ -285,7 +286,8 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
     ids=str,
 )
 def test_settings_have_the_effect_that_they_have_in_a_plain_trainer(train_array, images, tmp_path, settings):
-    plain = train_plainly(images, tmp_path, {"seed": 3, "schedule": None}, **settings)
+    with determinism_as_before():
+        plain = train_plainly(images, tmp_path, {"seed": 3, "schedule": None}, **settings)
     array = train_array({"red": {"seed": 3, "schedule": None}, "mse": {"loss": MSE}}, **settings)
     assert not array.failures
     assert array.checkpoint("red")["global_step"] == plain.trainer.global_step

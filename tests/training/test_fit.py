@@ -72,7 +72,7 @@ def test_determinism_ends_with_the_training_that_wanted_it(train_array):
 @pytest.mark.parametrize(
     ("accelerator", "message"),
     [
-        ("mps", "error: trainer.accelerator=mps: variants train on CUDA GPUs and on the CPU: use trainer=auto\n"),
+        ("mps", "error: trainer.accelerator is mps: use auto, cpu, gpu or cuda\n"),
         (
             "gpu",
             "error: trainer.accelerator=gpu, and PyTorch sees no CUDA GPU here: use trainer=auto, or another machine\n",

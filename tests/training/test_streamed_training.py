@@ -134,7 +134,7 @@ def test_a_folder_by_the_command(train, tmp_path, train_and_val):
     assert results[0][1:] == results[1][1:]
     refused = train("data=folder", "data.root=photos", "data.resident=perhaps", *size, check=False)
     assert refused.returncode != 0
-    assert "use data.resident=auto, data.resident=true or data.resident=false" in refused.stderr
+    assert "data.resident is perhaps: use auto, or true or false" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
