@@ -126,7 +126,7 @@ TABLE: dict[str, Allowed] = {
     "optimizer.lr": FROM_0,
     "optimizer.momentum": BELOW_1,
     "optimizer.fused": NULL | FLAG,
-    "schedule.factor": SHARE,
+    "schedule.factor": number(lambda value: 0 < value <= 1, "a number above 0, up to 1"),
     "schedule.max_lr": ABOVE_0,
     "schedule.pct_start": SHARE,
     "schedule.cycle_momentum": FLAG,
