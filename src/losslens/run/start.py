@@ -11,12 +11,12 @@ from losslens.build import build, plain_settings
 from losslens.console import fast_imports
 from losslens.files import removed_if_empty
 from losslens.settings import check_settings
+from losslens.sweep.variants import COMMAND_KEYS
 from losslens.variant import Job
 
 if TYPE_CHECKING:
     from losslens.sweep.results import VariantResult
 
-COMMAND_KEYS = ["sweep", "resume", "retry_failed", "fail_fast", "report", "plan", "optimize", "searched"]
 RESUME_KEYS = ("resume", "report", "retry_failed", "fail_fast")
 OPTIMIZE_ALONE = "optimize=METRIC says what a search is for: it goes with -m hydra/sweeper=optuna"
 
@@ -39,7 +39,7 @@ def start_sweep(jobs: Sequence[Job], folder: Path, executor: Any) -> "list[Varia
         ValueError: if `resume` is given, too, or `optimize` without a search.
         VariantsFailed: after all others are done, if a variant failed.
     """
-    check_settings(plain_settings(OmegaConf.masked_copy(jobs[0][0], COMMAND_KEYS)))
+    check_settings(plain_settings(OmegaConf.masked_copy(jobs[0][0], list(COMMAND_KEYS))))
     if jobs[0][0].optimize is not None and not jobs[0][0].searched:
         raise ValueError(OPTIMIZE_ALONE)
     if jobs[0][0].resume is not None:
@@ -51,7 +51,7 @@ def start_sweep(jobs: Sequence[Job], folder: Path, executor: Any) -> "list[Varia
 
 def _start(config: DictConfig, folder: Path) -> None:
     hydra = HydraConfig.get()
-    check_settings(plain_settings(OmegaConf.masked_copy(config, COMMAND_KEYS)))
+    check_settings(plain_settings(OmegaConf.masked_copy(config, list(COMMAND_KEYS))))
     if config.sweep is not None:
         raise ValueError("sweep=NAME names a sweep of several variants: it goes with -m")
     if config.optimize is not None:

@@ -13,7 +13,6 @@ from losslens.training.module import LitAutoencoder, load_module
 from losslens.training.trust import Untrusted
 
 SEPARATORS = re.compile(r"[/\\]")
-
 CHECKPOINT_ENDINGS = (".ckpt", ".pt", ".pth")
 
 

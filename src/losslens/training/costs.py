@@ -90,9 +90,7 @@ def measure_step(module: LitAutoencoder, images: Tensor, device: torch.device, p
         images: a batch, float `(B, 3, H, W)`.
         precision: plugin of the Trainer.
     """
-    copy = precision.convert_module(deepcopy(module)).to(device)
-    images = images.to(device)
-    optimizer = copy.make_optimizer(copy.parameters())
+    copy, optimizer, images = _on_trial(module, images, device, precision)
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -122,9 +120,7 @@ def time_step(
         images: a batch, float `(B, 3, H, W)`.
         precision: plugin of the Trainer.
     """
-    copy = precision.convert_module(deepcopy(module)).to(device)
-    images = images.to(device)
-    optimizer = copy.make_optimizer(copy.parameters())
+    copy, optimizer, images = _on_trial(module, images, device, precision)
     for group in optimizer.param_groups:
         if "capturable" in group and device.type == "cuda":
             group["capturable"] = True
@@ -144,6 +140,14 @@ def time_step(
         return _median_seconds(_replayed(step, device), device), _median_seconds(validate, device)
     finally:
         torch.set_num_threads(threads)
+
+
+def _on_trial(
+    module: LitAutoencoder, images: Tensor, device: torch.device, precision: Any
+) -> tuple[LitAutoencoder, torch.optim.Optimizer, Tensor]:
+    """Return a copy of a module as it trains on a device, with an optimizer of its own, and the images there."""
+    copy: LitAutoencoder = precision.convert_module(deepcopy(module)).to(device)
+    return copy, copy.make_optimizer(copy.parameters()), images.to(device)
 
 
 def _replayed(step: Callable[[], None], device: torch.device) -> Callable[[], None]:

@@ -26,8 +26,6 @@ class RayTasks:
 
     def __init__(self, address: str | None, cpus: float, gpus: float | str, retries: int) -> None:
         require("hydra/launcher=ray", ["ray"], "ray")
-        if not isinstance(cpus, int | float):
-            raise ValueError(f"hydra.launcher.cpus is {cpus}: use a number")
         self.address = address
         self.cpus = cpus
         self.gpus = gpus

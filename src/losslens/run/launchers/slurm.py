@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from losslens.build import as_count, require
+from losslens.build import require
 from losslens.console import counted, joined_lines
 from losslens.sweep.queue import QueuedArray
 
@@ -33,7 +33,7 @@ class SlurmJobs:
 
     def __init__(self, max_jobs: int, **options: Any) -> None:
         require("hydra/launcher=slurm", ["submitit"], "slurm")
-        self.at_once = as_count(max_jobs, "hydra.launcher.max_jobs")
+        self.at_once = max_jobs
         self.options = {name: value for name, value in options.items() if value is not None}
         self.job = ""
         self._asked_at = 0.0
